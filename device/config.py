@@ -1,0 +1,202 @@
+"""TOML to frozen structs; the only reader of the configuration file.
+
+Each part of the program is handed its own section and never sees the rest. An unknown
+key, a wrong type or a value out of range is a ``ConfigError`` that names the file, the
+key, the value met and the limit.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from device.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Pixels = Annotated[int, Meta(ge=16, le=8192)]
+
+
+class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where frames come from and which part of them the model sees."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)] = "camera"
+    source: Annotated[str, Meta(min_length=1)] = "auto"
+    width: Pixels = 640
+    height: Pixels = 480
+    fps: Annotated[float, Meta(gt=0, le=240)] = 30.0
+    crop: Literal["center", "letterbox", "stretch"] = "center"
+    region: tuple[Share, Share, Share, Share] = (0.0, 0.0, 1.0, 1.0)
+    rotate: Literal[0, 90, 180, 270] = 0
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.region
+        if not (left < right and top < bottom):
+            raise ValueError("Expected `region` as [left, top, right, bottom] with left < right")
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model looks, and on what it runs."""
+
+    name: Annotated[str, Meta(min_length=1)] = "efficientnet-lite0-224-int8"
+    labels: str = ""
+    runtime: Literal["auto", "tflite-runtime", "ai-edge-litert"] = "auto"
+    delegate: Literal["auto", "xnnpack", "edgetpu", "none"] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=64)] = 0
+
+
+class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How scores over time become label changes."""
+
+    enter: Share = 0.5
+    exit: Share = 0.3
+    smoothing_s: Seconds = 0.5
+    min_frames: Annotated[int, Meta(ge=1, le=1000)] = 3
+    min_hold_s: Seconds = 1.0
+    unknown: Annotated[str, Meta(min_length=1)] = "unknown"
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.exit < self.enter:
+            raise ValueError(f"Expected `exit` < `enter` ({self.enter:g}), met {self.exit:g}")
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which frames are worth an inference."""
+
+    max_fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
+
+
+class Terminal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Labels on the terminal: a live display, or plain lines where stdout is no terminal."""
+
+    enabled: bool = True
+    top: Annotated[int, Meta(ge=1, le=20)] = 5
+
+
+class Jsonl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Label changes as JSON, one object a line, on stdout."""
+
+    enabled: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration, as the node is built from it."""
+
+    camera: Annotated[tuple[Camera, ...], Meta(min_length=1)] = (Camera(),)
+    model: Model = Model()
+    decide: Decide = Decide()
+    gate: Gate = Gate()
+    terminal: Terminal = Terminal()
+    jsonl: Jsonl = Jsonl()
+
+    def __post_init__(self) -> None:
+        names = [camera.name for camera in self.camera]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Expected a different `name` for each camera, met {names}")
+
+
+def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
+    """The configuration in the file, or the defaults, with ``--set`` settings on top.
+
+    Each setting is ``section.key=value``; the value is TOML, or a bare word taken as a
+    string. With several cameras, ``camera.NAME.key`` names one, ``camera.key`` all.
+    Raises ConfigError.
+    """
+    where = str(path) if path else "--set"
+    raw = _read(path) if path else {}
+    # One camera may be written as a plain table: [camera] is [[camera]] once.
+    if isinstance(raw.get("camera"), dict):
+        raw["camera"] = [raw["camera"]]
+    for setting in settings:
+        _apply(raw, setting)
+        where = str(path) + " with --set" if path else "--set"
+    try:
+        return msgspec.convert(raw, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(where, _explain(str(error), raw)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(str(path), "no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(str(path), "is a directory; give the file in it") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"not UTF-8 text at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), f"not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    """Put one ``section.key=value`` into the raw tables."""
+    key, sign, text = setting.partition("=")
+    path = key.strip().split(".")
+    if not sign or len(path) < 2 or not all(path):
+        raise ConfigError(f"--set {setting}", "expected section.key=value")
+    value = _value(text.strip())
+    section, *rest = path
+    if section == "camera":
+        cameras = raw.setdefault("camera", [{}])
+        tables = [t for t in cameras if isinstance(t, dict)]
+        if len(rest) == 2:
+            tables = [t for t in tables if t.get("name", Camera().name) == rest[0]]
+            if not tables:
+                raise ConfigError(f"--set {setting}", f"no camera is named {rest[0]!r}")
+            rest = rest[1:]
+    else:
+        tables = [raw.setdefault(section, {})]
+    if len(rest) != 1 or not all(isinstance(t, dict) for t in tables):
+        raise ConfigError(f"--set {setting}", "expected section.key=value")
+    for table in tables:
+        table[rest[0]] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(message: str, raw: Mapping[str, Any]) -> str:
+    """msgspec's message, turned to ``key = value: limit``."""
+    problem, _, pointer = message.partition(" - at `$")
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", pointer.rstrip("`"))
+    value: Any = raw
+    section: Any = Config
+    for name, index in steps:
+        value = value[name] if name else value[int(index)]
+        section = _inner(section, name)
+    key = ".".join(name or index for name, index in steps)
+    if unknown := re.search(r"unknown field `(.+)`", problem):
+        known = [field.name for field in msgspec.structs.fields(section)]
+        near = difflib.get_close_matches(unknown[1], known, n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key `{unknown[1]}` in {f'[{key}]' if key else 'the top level'}; {remedy}"
+    if problem.startswith("Invalid enum value"):
+        choices = ", ".join(repr(choice) for choice in sorted(get_args(section)))
+        problem = f"expected one of {choices}"
+    shown = "" if isinstance(value, dict) or not key else f" = {value!r}"
+    problem = problem[0].lower() + problem[1:]
+    return f"{key}{shown}: {problem}" if key else problem
+
+
+def _inner(section: Any, key: str) -> Any:
+    """The type of a section's key, or of an array's element."""
+    if key:
+        hints = get_type_hints(section, include_extras=False)
+        return hints[key]
+    return get_args(section)[0]

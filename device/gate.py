@@ -1,0 +1,35 @@
+"""Whether a frame is worth an inference."""
+
+from device.config import Gate as Settings
+
+
+class Gate:
+    """Admits at most ``max_fps`` frames a second on average; 0 admits every frame.
+
+    Frames are due at fixed distances from the first, not from the last one admitted: with
+    a camera of 30 and a limit of 20, waiting a whole period after each frame would give 15.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._period_s = 1 / settings.max_fps if settings.max_fps else 0.0
+        self._last: float | None = None
+        self._due = 0.0
+
+    def admits(self, at: float) -> bool:
+        """Whether the frame captured at ``at`` seconds should be classified.
+
+        In any ``t`` seconds at most ``max_fps * t + 2`` frames are admitted.
+        """
+        if not self._period_s:
+            return True
+        if self._last is None:
+            self._due = at
+        elif at < self._last:
+            # Time ran backwards: move along, or the gate stays closed until it has caught up.
+            self._due -= self._last - at
+        self._last = at
+        if at < self._due:
+            return False
+        # What a pause left unused is lost, save for one frame: no burst follows it.
+        self._due = max(self._due + self._period_s, at)
+        return True

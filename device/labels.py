@@ -1,0 +1,62 @@
+"""The names of a model's outputs, and the contract between the two.
+
+Label files with and without a "background" first row are the commonest mistake in the
+field: every label is then the neighbour of the right one. The count must match, and where
+it is off by that one row the message says so.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from device.errors import LabelsError
+
+_MAX_BYTES = 4 << 20
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The names in a label file, one a line, UTF-8; blank lines at the end do not count.
+
+    A leading number, as in ``0 tench`` or ``0: tench``, is an index and is left out when
+    every line has its own. A name that stands on several lines, as "crane" the bird and
+    "crane" the machine do in ImageNet's, gets the number of its row: ``crane (134)``.
+
+    Raises LabelsError for a file that is missing, not text, empty, or has a blank name.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise LabelsError(path, "is over 4 MB; expected a text file with a name a line")
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise LabelsError(path, "no such label file") from None
+    except UnicodeDecodeError as error:
+        raise LabelsError(path, f"is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise LabelsError(path, f"cannot be read: {error.strerror}") from None
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    numbered = [name.partition(" ") for name in names]
+    if all(head.rstrip(":") == str(row) for row, (head, _, _) in enumerate(numbered)):
+        names = [rest.strip() for _, _, rest in numbered]
+    if not any(names):
+        raise LabelsError(path, "is empty; expected a name a line")
+    if "" in names:
+        raise LabelsError(path, f"line {names.index('') + 1} is blank; every output needs a name")
+    times = Counter(names)
+    return tuple(f"{name} ({row})" if times[name] > 1 else name for row, name in enumerate(names))
+
+
+def check_labels(names: tuple[str, ...], outputs: int, path: object, model: object) -> None:
+    """Raise LabelsError unless there is a name for each of the model's outputs."""
+    if len(names) == outputs:
+        return
+    problem = f"has {len(names)} names for the {outputs} outputs of {model}"
+    if len(names) == outputs - 1 and names[0] != "background":
+        problem += '; the model has a "background" class: add it as the first line'
+    elif len(names) == outputs + 1 and names[0] == "background":
+        problem += '; the model has no "background" class: remove the first line'
+    elif len(names) == outputs + 1:
+        problem += "; it is one line too long"
+    elif len(names) == outputs - 1:
+        problem += "; it is one line too short"
+    else:
+        problem += "; give the label file that came with the model"
+    raise LabelsError(path, problem)

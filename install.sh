@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# Sets labelcam up. Each step is a function; the list at the bottom says which run, in order.
+# What this script says goes to stderr, so that stdout is labelcam's or pytest's alone.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+runtime=auto
+test_programs=(shellcheck) # of Debian, where program and package have one name
+
+usage() {
+    cat <<'END'
+Usage: ./install.sh --try [--runtime R] [SOURCE] [-- OPTIONS OF labelcam run]
+       ./install.sh --test [--runtime R] [OPTIONS OF pytest]
+
+  --try      run the camera loop from this folder; SOURCE is footage (pictures that come
+             with it, the default), synthetic, a camera such as /dev/video0, a video file
+             or a folder of pictures
+  --test     run the test suite
+  --runtime  ai-edge-litert: that runtime on any Python, in .venv-litert; auto, the default:
+             tflite-runtime on Python 3.11, ai-edge-litert on later ones, in .venv
+  --help     this text
+
+Needs Python 3.11 to 3.13 and a package index; no root. The first start makes an environment
+in this folder, later ones find it there; nothing is written elsewhere, except that root has
+missing packages of Debian named and installed. PYTHON=python3.12 chooses the Python,
+LABELCAM_VENV=.venv-mine the environment.
+END
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() { # STATUS MESSAGE
+    say "install.sh: ${*:2}"
+    exit "$1"
+}
+
+read_options() { # what follows --try or --test
+    if [[ ${1:-} == --runtime ]]; then
+        runtime=${2:-}
+        [[ $runtime == auto || $runtime == ai-edge-litert ]] ||
+            die 2 "--runtime takes auto or ai-edge-litert, not '$runtime'"
+        shift 2
+    fi
+    rest=("$@")
+}
+
+read_source() {
+    source=footage
+    [[ ${rest[0]:--} == -* ]] || { source=${rest[0]} && rest=("${rest[@]:1}"); }
+    [[ ${rest[0]---} == -- ]] ||
+        die 2 "--try does not know '${rest[0]}'; options of labelcam run come after --"
+    rest=("${rest[@]:1}")
+}
+
+choose_venv() {
+    local name=.venv
+    [[ $runtime == auto ]] || name=.venv-litert
+    name=${LABELCAM_VENV:-$name}
+    # It may be emptied, so it must be nothing else, and .gitignore covers these names.
+    [[ $name == .venv* && $name != */* ]] ||
+        die 2 "LABELCAM_VENV must be a name that begins with .venv, not '$name'"
+    venv=$here/$name
+}
+
+version_of() { "$1" -ISc 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+find_python() {
+    local seen=
+    for python in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
+        version=$(version_of "$python") || continue
+        [[ $version != 3.1[123] ]] || return 0
+        seen+=", $python is $version"
+    done
+    die 1 "found no Python 3.11 to 3.13${PYTHON:+ in PYTHON=$PYTHON}$seen;" \
+        "install python3-venv of Debian 12 or later, or name one: PYTHON=/path/to/python3"
+}
+
+install_from_debian() { # PACKAGE…; false where it cannot be done
+    local install=(apt-get -qq -y install --no-install-recommends "$@")
+    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || return
+    say "Installing from Debian: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    { "${install[@]}" || { apt-get -qq update && "${install[@]}"; }; } >/dev/null 2>&1
+}
+
+make_venv() {
+    local options=(--clear)
+    find_python
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || install_from_debian "python$version-venv" ||
+        die 1 "Python $version makes no environments yet; run: sudo apt-get install python$version-venv"
+    # Picamera2 must match the system's libcamera, so on a Pi it comes from the system.
+    ! grep -qsa 'Raspberry Pi' /proc/device-tree/model || options+=(--system-site-packages)
+    say "Making $venv with Python $version"
+    "$python" -m venv "${options[@]}" "$venv" >&2 || die 1 "Python $version made no environment; see above"
+    echo "$venv $version" >"$venv/.made"
+}
+
+venv_is_whole() { # made in this very place, by the Python that is still there and wanted
+    local version
+    version=$(version_of "$venv/bin/python") && [[ "$venv $version" == "$(cat "$venv/.made" 2>&1)" ]] &&
+        [[ -z ${PYTHON:-} || $(version_of "$PYTHON") == "$version" ]]
+}
+
+stamp() { # run|test: changes with whatever the environment is made from
+    local files=(pyproject.toml requirements.txt)
+    [[ $1 == run ]] || files+=(tests/requirements.txt)
+    (cd "$here" && cat "${files[@]}" <(echo "$runtime") | sha256sum)
+}
+
+is_ready() { # run|test
+    venv_is_whole && [[ "$(stamp "$1")" == "$(cat "$venv/.ready-$1" 2>&1)" ]]
+}
+
+pip_install() { # ARGUMENTS
+    local log=$venv/pip.log last
+    # Downloads pass through TMPDIR, and /tmp is memory on small machines.
+    mkdir -p "$venv/tmp"
+    TMPDIR=$venv/tmp PIP_DISABLE_PIP_VERSION_CHECK=1 \
+        "$venv/bin/python" -m pip install --no-input "$@" 1>&2 2>"$log" && return
+    last=$(grep -a '^ERROR: ' "$log" | tail -n 1) || last=$(tail -n 1 "$log")
+    last=${last#ERROR: }
+    ! grep -qa 'No space left on device' "$log" || die 1 "no space left in $here; make room and start again"
+    ! grep -qaE 'ConnectionError|ResolutionError|TimeoutError|ProxyError|SSLError' "$log" ||
+        die 1 "the package index does not answer ($last); check the network and start again"
+    die 1 "pip failed: $last; more in $log"
+}
+
+install_packages() { # run|test
+    local options=(--only-binary :all: -r "$venv/requirements.txt")
+    [[ $1 == run ]] || options+=(-r "$here/tests/requirements.txt")
+    # An install that was broken off may have left a package that only looks whole.
+    [[ ! -e $venv/.unfinished ]] || options+=(--force-reinstall)
+    touch "$venv/.unfinished"
+    # Nothing outside this folder: pip keeps its downloads only where the user says.
+    [[ -n ${PIP_CACHE_DIR:-} ]] || export PIP_NO_CACHE_DIR=1
+    if [[ $runtime == auto ]]; then
+        cat "$here/requirements.txt"
+    else # the lines meant for later Pythons, on any
+        sed -e '/; python_version < /d' -e 's/; python_version >= .*//' "$here/requirements.txt"
+    fi >"$venv/requirements.txt"
+    pip_install "${options[@]}"
+    pip_install -q --no-deps -e "$here"
+    stamp run >"$venv/.ready-run"
+    [[ $1 == run ]] || stamp test >"$venv/.ready-test"
+    rm -rf "$venv/.unfinished" "$venv/tmp"
+}
+
+set_up() { # run|test, MB it takes
+    local free
+    exec 9<"$here"
+    flock -n 9 || { say "Waiting for another install.sh in $here" && flock 9; }
+    if ! is_ready "$1"; then
+        [[ -w $here && (! -e $venv || -w $venv) ]] ||
+            die 1 "$(id -un) may not write $venv; be the user who made it, or remove it"
+        free=$(df -Pm "$here" | awk 'END { print $4 }')
+        ((free >= $2)) || die 1 "$here has $free MB free and needs $2; make room and start again"
+        venv_is_whole || make_venv
+        install_packages "$1"
+    fi
+    exec 9<&-
+}
+
+install_test_programs() {
+    local name missing=()
+    for name in "${test_programs[@]}"; do
+        command -v "$name" >/dev/null || missing+=("$name")
+    done
+    ((!${#missing[@]})) || install_from_debian "${missing[@]}" ||
+        say "Some tests will be skipped; what they need: sudo apt-get install ${missing[*]}"
+}
+
+run_labelcam() { exec "$venv/bin/labelcam" run --source "$source" "${rest[@]}"; }
+
+run_pytest() {
+    mkdir -p "$venv/tmp"
+    cd "$here"
+    TMPDIR=$venv/tmp XDG_CACHE_HOME=$venv/cache exec "$venv/bin/python" -m pytest "${rest[@]}"
+}
+
+case ${1:-} in
+    --try)
+        read_options "${@:2}"
+        read_source
+        choose_venv
+        set_up run 500
+        run_labelcam
+        ;;
+    --test)
+        read_options "${@:2}"
+        choose_venv
+        install_test_programs
+        set_up test 900
+        run_pytest
+        ;;
+    --help | -h) usage ;;
+    '') die 2 "say what to do: --try runs it here, --test tests it, --help tells more" ;;
+    *) die 2 "unknown option $1; --help lists them all" ;;
+esac

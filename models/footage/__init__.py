@@ -1,0 +1,1 @@
+"""The footage that ships with labelcam: photographs, filmed with a moving crop."""

@@ -1,0 +1,1 @@
+"""Tests of the model builder and of what it has built."""

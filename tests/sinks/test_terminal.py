@@ -1,0 +1,346 @@
+"""The terminal sink on a real pseudo-terminal, as plain lines, and at its end."""
+
+import io
+import logging
+import os
+import re
+import select
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device.config import Terminal
+from device.sinks.lines import OutputClosed
+from device.sinks.terminal import TerminalSink, print_summary
+from tests.sinks.examples import camera_health, change, observation, snapshot
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 10.0
+
+
+class Pty:
+    """A terminal as its user sees it: understands what the sink sends, and nothing else."""
+
+    def __init__(self, columns: int = 80, rows: int = 24, encoding: str = "utf-8") -> None:
+        self._master, slave = os.openpty()
+        self.file = os.fdopen(slave, "w", encoding=encoding)
+        self.raw = b""
+        self.modes: dict[str, bool] = {}
+        self._rows: dict[int, str] = {}
+        self.resize(columns, rows)
+
+    def resize(self, columns: int, rows: int) -> None:
+        termios.tcsetwinsize(self._master, (rows, columns))
+
+    @property
+    def screen(self) -> list[str]:
+        return [
+            self._rows.get(row, "").rstrip() for row in range(1, max(self._rows, default=0) + 1)
+        ]
+
+    def wait_for(self, wanted: Callable[["Pty"], bool]) -> None:
+        """Read until what is on the screen is as wanted."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not wanted(self):
+            left = deadline - time.monotonic()
+            assert left > 0, "\n".join(self.screen)
+            if select.select([self._master], [], [], left)[0]:
+                self.raw += os.read(self._master, 65536)
+                self._interpret()
+
+    def wait_for_text(self, text: str) -> None:
+        self.wait_for(lambda pty: any(text in line for line in pty.screen))
+
+    def hang_up(self) -> None:
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    def _interpret(self) -> None:
+        """Replay all there was: simple, and what is cut off in the middle waits."""
+        self._rows, self.modes, row = {}, {}, 1
+        text = self.raw.decode(self.file.encoding, "ignore")
+        for private, numbers, command, plain in re.findall(
+            r"\x1b\[(\??)([\d;]*)([A-Za-z])|([^\x1b]+)", text
+        ):
+            if plain:
+                self._rows[row] = self._rows.get(row, "") + plain
+            elif private:
+                self.modes[numbers] = command == "h"
+            elif command == "H":
+                row, column = (int(number) for number in numbers.split(";"))
+                assert column == 1
+                self._rows[row] = ""
+            elif command == "J":
+                self._rows = {n: line for n, line in self._rows.items() if n < row}
+            else:
+                assert command in "mK"
+
+    @property
+    def restored(self) -> bool:
+        return self.modes == {"1049": False, "25": True} and self.raw.endswith(b"\x1b[?1049l")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., tuple[TerminalSink, Pty]]]:
+    """Makes a sink on a terminal of some size, showing one observation and a snapshot."""
+    made: list[tuple[TerminalSink, Pty]] = []
+
+    def make(
+        columns: int = 80, rows: int = 24, encoding: str = "utf-8", **seen: Any
+    ) -> tuple[TerminalSink, Pty]:
+        pty = Pty(columns, rows, encoding)
+        sink = TerminalSink(Terminal(), started_at=0.0, file=pty.file)
+        made.append((sink, pty))
+        sink.observe(observation(**seen))
+        sink.report(snapshot())
+        return sink, pty
+
+    yield make
+    for sink, pty in made:
+        sink.close()
+        pty.hang_up()
+        pty.file.close()
+
+
+Make = Callable[..., tuple[TerminalSink, Pty]]
+
+
+def test_live_at_eighty_columns(terminal: Make) -> None:
+    sink, pty = terminal()
+    sink.change(change())
+    pty.wait_for_text("was unknown, 2.1 s")
+    assert pty.modes == {"1049": True, "25": False}
+    assert pty.screen[0] == "  labelcam  camera · footage" + " " * 42 + "29.8 fps"
+    assert pty.screen[2] == "  █▀▀ ▄▀▀ █▀█ █▀█ █▀▀ ▄▀▀ ▄▀▀ █▀█"
+    assert pty.screen[5] == "  espresso  0.90  for 4.5 s"
+    assert pty.screen[13].endswith("▇  0.90")
+    assert pty.screen[22] == "    3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)"
+
+
+def test_live_at_forty_columns(terminal: Make) -> None:
+    _, pty = terminal(40, 24)
+    pty.wait_for_text("1 thread")
+    assert pty.screen[0] == "  labelcam  camera · footage  29.8 fps"
+    assert max(len(line) for line in pty.screen) <= 40
+
+
+def test_it_follows_what_is_observed(terminal: Make) -> None:
+    sink, pty = terminal()
+    pty.wait_for_text("espresso  0.90")
+    sink.observe(observation("cup", 0.55))
+    pty.wait_for_text("cup  0.55")
+    assert not any("espresso  0.90" in line for line in pty.screen)
+
+
+def test_it_follows_the_terminal_s_size(terminal: Make) -> None:
+    _, pty = terminal()
+    pty.wait_for_text("29.8 fps")
+    pty.resize(40, 12)
+    pty.wait_for(lambda pty: len(pty.screen) == 12 and max(map(len, pty.screen)) <= 40)
+    pty.resize(0, 0)
+    pty.wait_for(lambda pty: pty.screen[0].endswith(" " * 42 + "29.8 fps"))
+
+
+def test_what_others_write_is_painted_over(terminal: Make) -> None:
+    _, pty = terminal()
+    pty.wait_for_text("1 thread")
+    os.write(pty.file.fileno(), b"\x1b[1;1Hgarbage")
+    pty.wait_for(lambda pty: pty.screen[0].startswith("garbage"))
+    pty.wait_for(lambda pty: pty.screen[0].startswith("  labelcam"))
+
+
+def test_the_terminal_is_given_back(terminal: Make) -> None:
+    sink, pty = terminal()
+    pty.wait_for_text("1 thread")
+    sink.close()
+    sink.close()
+    pty.wait_for(lambda pty: pty.restored)
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(3)", "raise RuntimeError", "pass"])
+def test_the_terminal_is_given_back_by_whoever_forgets_to_close(ending: str) -> None:
+    pty = Pty()
+    program = (
+        "import sys; from device.config import Terminal; "
+        "from device.sinks.terminal import TerminalSink; "
+        f"sink = TerminalSink(Terminal(), 0.0)\n{ending}"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=pty.file,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        check=False,
+    )
+    pty.wait_for(lambda pty: pty.restored)
+    pty.hang_up()
+    pty.file.close()
+
+
+def test_a_stopped_terminal_holds_up_nobody(terminal: Make) -> None:
+    sink, pty = terminal()
+    pty.wait_for_text("1 thread")
+    termios.tcflow(pty.file.fileno(), termios.TCOOFF)
+    sink.observe(observation("cup", 0.55))
+    sink.close()
+    assert not any(thread.name == "labelcam-terminal" for thread in threading.enumerate())
+    termios.tcflow(pty.file.fileno(), termios.TCOON)
+
+
+def test_a_terminal_that_has_gone_ends_it(terminal: Make) -> None:
+    sink, pty = terminal()
+    pty.wait_for_text("1 thread")
+    (drawing,) = (t for t in threading.enumerate() if t.name == "labelcam-terminal")
+    pty.hang_up()
+    drawing.join(PATIENCE_S)
+    with pytest.raises(OutputClosed):
+        sink.observe(observation())
+
+
+def test_no_color_is_respected(terminal: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, colored = terminal()
+    colored.wait_for_text("1 thread")
+    assert b"\x1b[32m" in colored.raw
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, plain = terminal()
+    plain.wait_for_text("1 thread")
+    assert set(re.findall(rb"\x1b\[([\d;]*)m", plain.raw)) <= {b"0", b"1", b"2", b"1;7"}
+
+
+def test_a_terminal_without_unicode_gets_ascii(terminal: Make) -> None:
+    _, pty = terminal(encoding="ascii", label="café", scores={"café": 0.5})
+    pty.wait_for_text("1 thread")
+    assert pty.raw.isascii()
+    assert pty.screen[2] == "   caf?"
+    assert pty.screen[5] == "  caf?                    " + "#" * 23 + "." * 23 + "  0.50"
+
+
+def test_log_lines_are_shown_and_printed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pty = Pty()
+    handler = logging.StreamHandler(pty.file)
+    handler.setFormatter(logging.Formatter("labelcam: %(message)s"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    sink = TerminalSink(Terminal(), 0.0, pty.file)
+    logging.getLogger("labelcam.node").warning("camera door: reopened")
+    pty.wait_for(lambda pty: pty.screen[-1:] == ["  labelcam: camera door: reopened"])
+    sink.close()
+    pty.wait_for(lambda pty: pty.raw.endswith(b"\x1b[?1049llabelcam: camera door: reopened\r\n"))
+    logging.getLogger("labelcam.node").warning("as ever")
+    pty.wait_for(lambda pty: pty.raw.endswith(b"labelcam: as ever\r\n"))
+    pty.hang_up()
+    handler.close()
+    pty.file.close()
+
+
+def plain(encoding: str = "utf-8") -> tuple[TerminalSink, io.BytesIO, io.TextIOWrapper]:
+    out = io.BytesIO()
+    file = io.TextIOWrapper(out, encoding=encoding)
+    return TerminalSink(Terminal(), started_at=100.0, file=file), out, file
+
+
+def test_plain_lines() -> None:
+    sink, out, _file = plain()
+    sink.observe(observation())
+    sink.report(snapshot())
+    sink.change(change(label="unknown", score=0.21, previous=None, held_s=0.4, at=99.9))
+    sink.change(change(at=103.2))
+    sink.change(change(label="Egyptian cat", previous="espresso", held_s=3600.0, at=3703.2))
+    sink.close()
+    sink.close()
+    assert out.getvalue().decode() == (
+        "  0.0 s  camera  unknown 0.21\n"
+        "  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)\n"
+        "3603.2 s  camera  Egyptian cat 0.93 (was espresso, 3600.0 s)\n"
+    )
+
+
+def test_plain_lines_are_literal_and_of_one_line() -> None:
+    sink, out, _file = plain(encoding="ascii")
+    sink.change(change(label="[red]\x1b[2J\ncafé", previous=None, at=103.2))
+    assert out.getvalue() == b"  3.2 s  camera  [red][2J caf? 0.93\n"
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    pty = Pty()
+    sink = TerminalSink(Terminal(), 0.0, pty.file)
+    sink.change(change())
+    pty.wait_for(lambda pty: pty.raw.endswith(b"\n"))
+    assert pty.raw == b"  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)\r\n"
+    pty.hang_up()
+    pty.file.close()
+
+
+def test_without_a_stream_it_writes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    TerminalSink(Terminal(), 0.0).change(change())
+    assert capfd.readouterr().out == "  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)\n"
+
+
+def test_plain_lines_need_no_rich() -> None:
+    program = (
+        "import sys; from device.config import Terminal; "
+        "from device.sinks.terminal import TerminalSink; "
+        "TerminalSink(Terminal(), 0.0); print('rich' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, check=True
+    )
+    assert result.stdout == b"False\n"
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    program = (
+        "import sys; from device.config import Terminal; "
+        "from device.sinks.lines import OutputClosed; "
+        "from device.sinks.terminal import TerminalSink; "
+        "from tests.sinks.examples import change\n"
+        "try: TerminalSink(Terminal(), 0.0).change(change())\n"
+        "except OutputClosed as error: sys.exit(str(error))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        check=False,
+    )
+    os.close(writer)
+    # Not a word from Python about what was left in the buffer.
+    assert (result.returncode, result.stderr) == (1, b"the output was closed by its reader\n")
+
+
+def test_the_summary() -> None:
+    out = io.BytesIO()
+    door = camera_health(name="door", source="/dev/video0", classified=0, fps=0.0, stages={})
+    file = io.TextIOWrapper(out, encoding="utf-8")
+    print_summary(snapshot(camera_health(), door), file)
+    assert out.getvalue().decode() == (
+        "camera (footage): 540 frames seen, 533 classified, 7 dropped, 29.8 fps\n"
+        "  ms              mean     p99\n"
+        "  preprocess      0.41    0.62\n"
+        "  invoke         10.21   12.80\n"
+        "  postprocess     0.08    0.11\n"
+        "  decide          0.02    0.03\n"
+        "  total          12.30   15.90\n"
+        "door (/dev/video0): 540 frames seen, 0 classified, 7 dropped, 0.0 fps\n"
+        "efficientnet-lite0-224-int8 on tflite-runtime 2.14.0, xnnpack 63/64 operators, 1 thread\n"
+    )
