@@ -1,29 +1,42 @@
 #!/usr/bin/env bash
-# Sets labelcam up. Each step is a function; the list at the bottom says which run, in order.
+# Sets labelcam up. Each step is a function; the lists at the bottom say which run, in order.
+# What the service alone needs is in systemd/install-checks.sh and systemd/install-service.sh.
 # What this script says goes to stderr, so that stdout is labelcam's or pytest's alone.
+# shellcheck disable=SC2034,SC2154 # those two share variables with this file
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 runtime=auto
-test_programs=(shellcheck) # of Debian, where program and package have one name
+# What the tests need of Debian, as program=PACKAGE… where that is not the program's name.
+test_programs=(shellcheck mosquitto chromium chromedriver=chromium-driver Xvfb=xvfb 'gcc=gcc libc6-dev')
 
 usage() {
     cat <<'END'
-Usage: ./install.sh --try [--runtime R] [SOURCE] [-- OPTIONS OF labelcam run]
+Usage: sudo ./install.sh [--upgrade] [--offline WHEELHOUSE] [--dry-run]
+       sudo ./install.sh --rollback [--dry-run]
+       sudo ./install.sh --uninstall [--purge] [--dry-run]
+       ./install.sh --try [--runtime R] [SOURCE] [-- OPTIONS OF labelcam run]
        ./install.sh --test [--runtime R] [OPTIONS OF pytest]
 
-  --try      run the camera loop from this folder; SOURCE is footage (pictures that come
-             with it, the default), synthetic, a camera such as /dev/video0, a video file
-             or a folder of pictures
-  --test     run the test suite
-  --runtime  ai-edge-litert: that runtime on any Python, in .venv-litert; auto, the default:
-             tflite-runtime on Python 3.11, ai-edge-litert on later ones, in .venv
-  --help     this text
+  (no option)  install the service and start it; once more: mend it, or upgrade it
+  --upgrade    the same, but only where it is installed. Configuration and state stay; the new
+               release must pass its self-test, and the old one returns if it does not start
+  --rollback   back to the release before
+  --uninstall  remove the service; --purge: with configuration, state and user
+  --offline    take the packages from a folder of wheels, not from the network
+  --dry-run    check, and print what would be done
+  --try        run the camera loop from this folder; SOURCE is footage (pictures that come
+               with it, the default), synthetic, a camera such as /dev/video0, a video file
+               or a folder of pictures
+  --test       run the test suite
+  --runtime    ai-edge-litert: that runtime on any Python, in .venv-litert; auto, the default:
+               tflite-runtime on Python 3.11, ai-edge-litert on later ones, in .venv
+  --help       this text
 
-Needs Python 3.11 to 3.13 and a package index; no root. The first start makes an environment
-in this folder, later ones find it there; nothing is written elsewhere, except that root has
-missing packages of Debian named and installed. PYTHON=python3.12 chooses the Python,
-LABELCAM_VENV=.venv-mine the environment.
+Needs Python 3.11 to 3.13 and a package index. --try and --test need no root and write nothing
+outside this folder, except that root has missing packages of Debian named and installed.
+PYTHON=python3.12 chooses the Python, LABELCAM_VENV=.venv-mine the environment of --try and
+--test. The service is under /opt/labelcam, /etc/labelcam and /var/lib/labelcam.
 END
 }
 
@@ -64,9 +77,10 @@ choose_venv() {
 
 version_of() { "$1" -ISc 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-find_python() {
-    local seen=
-    for python in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
+find_python() { # sets python and version
+    local names=(python3 python3.11 python3.12 python3.13) seen=
+    [[ -z ${PYTHON:-} ]] || names=("$PYTHON")
+    for python in "${names[@]}"; do
         version=$(version_of "$python") || continue
         [[ $version != 3.1[123] ]] || return 0
         seen+=", $python is $version"
@@ -83,13 +97,14 @@ install_from_debian() { # PACKAGE…; false where it cannot be done
     { "${install[@]}" || { apt-get -qq update && "${install[@]}"; }; } >/dev/null 2>&1
 }
 
-make_venv() {
+is_a_pi() { grep -qsa 'Raspberry Pi' /proc/device-tree/model; }
+
+make_venv() { # at $venv, with $python
     local options=(--clear)
-    find_python
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install_from_debian "python$version-venv" ||
         die 1 "Python $version makes no environments yet; run: sudo apt-get install python$version-venv"
     # Picamera2 must match the system's libcamera, so on a Pi it comes from the system.
-    ! grep -qsa 'Raspberry Pi' /proc/device-tree/model || options+=(--system-site-packages)
+    ! is_a_pi || options+=(--system-site-packages)
     say "Making $venv with Python $version"
     "$python" -m venv "${options[@]}" "$venv" >&2 || die 1 "Python $version made no environment; see above"
     echo "$venv $version" >"$venv/.made"
@@ -112,16 +127,16 @@ is_ready() { # run|test
 }
 
 pip_install() { # ARGUMENTS
-    local log=$venv/pip.log last
+    local log=${pip_log:-$venv/pip.log} last
     # Downloads pass through TMPDIR, and /tmp is memory on small machines.
     mkdir -p "$venv/tmp"
     TMPDIR=$venv/tmp PIP_DISABLE_PIP_VERSION_CHECK=1 \
         "$venv/bin/python" -m pip install --no-input "$@" 1>&2 2>"$log" && return
     last=$(grep -a '^ERROR: ' "$log" | tail -n 1) || last=$(tail -n 1 "$log")
     last=${last#ERROR: }
-    ! grep -qa 'No space left on device' "$log" || die 1 "no space left in $here; make room and start again"
+    ! grep -qa 'No space left on device' "$log" || die 1 "no space left in $venv; make room, then start again"
     ! grep -qaE 'ConnectionError|ResolutionError|TimeoutError|ProxyError|SSLError' "$log" ||
-        die 1 "the package index does not answer ($last); check the network and start again"
+        die 1 "the package index does not answer ($last); check network and clock, then start again"
     die 1 "pip failed: $last; more in $log"
 }
 
@@ -130,6 +145,8 @@ install_packages() { # run|test
     [[ $1 == run ]] || options+=(-r "$here/tests/requirements.txt")
     # An install that was broken off may have left a package that only looks whole.
     [[ ! -e $venv/.unfinished ]] || options+=(--force-reinstall)
+    # What --try has stays ready while --test only adds to it.
+    { [[ ! -e $venv/.unfinished ]] && is_ready run; } || rm -f "$venv"/.ready-*
     touch "$venv/.unfinished"
     # Nothing outside this folder: pip keeps its downloads only where the user says.
     [[ -n ${PIP_CACHE_DIR:-} ]] || export PIP_NO_CACHE_DIR=1
@@ -145,36 +162,96 @@ install_packages() { # run|test
     rm -rf "$venv/.unfinished" "$venv/tmp"
 }
 
-set_up() { # run|test, MB it takes
+check_writable() {
+    [[ -w $here && (! -e $venv || -w $venv) ]] ||
+        die 1 "$(id -un) may not write $venv; be the user who made it, or remove it"
+}
+
+check_space() { # MB
     local free
+    free=$(df -Pm "$here" | awk 'END { print $4 }')
+    ((free >= $1)) || die 1 "$here has $free MB free and needs $1; make room, then start again"
+}
+
+set_up() { # run|test, MB a new one takes
     exec 9<"$here"
     flock -n 9 || { say "Waiting for another install.sh in $here" && flock 9; }
     if ! is_ready "$1"; then
-        [[ -w $here && (! -e $venv || -w $venv) ]] ||
-            die 1 "$(id -un) may not write $venv; be the user who made it, or remove it"
-        free=$(df -Pm "$here" | awk 'END { print $4 }')
-        ((free >= $2)) || die 1 "$here has $free MB free and needs $2; make room and start again"
-        venv_is_whole || make_venv
+        check_writable
+        venv_is_whole || { check_space "$2" && find_python && make_venv; }
         install_packages "$1"
     fi
     exec 9<&-
 }
 
 install_test_programs() {
-    local name missing=()
-    for name in "${test_programs[@]}"; do
-        command -v "$name" >/dev/null || missing+=("$name")
+    local pair packages missing=()
+    for pair in "${test_programs[@]}"; do
+        ! command -v "${pair%%=*}" >/dev/null || continue
+        read -ra packages <<<"${pair#*=}"
+        install_from_debian "${packages[@]}" || missing+=("${packages[@]}")
+        [[ $pair != mosquitto || " ${missing[*]} " == *' mosquitto '* ]] ||
+            say 'Its broker on port 1883 is not for the tests; to end it: systemctl disable --now mosquitto'
     done
-    ((!${#missing[@]})) || install_from_debian "${missing[@]}" ||
+    ((!${#missing[@]})) ||
         say "Some tests will be skipped; what they need: sudo apt-get install ${missing[*]}"
 }
 
 run_labelcam() { exec "$venv/bin/labelcam" run --source "$source" "${rest[@]}"; }
 
 run_pytest() {
+    check_writable
     mkdir -p "$venv/tmp"
     cd "$here"
     TMPDIR=$venv/tmp XDG_CACHE_HOME=$venv/cache exec "$venv/bin/python" -m pytest "${rest[@]}"
+}
+
+install_service() {
+    trap take_back EXIT
+    check_root
+    check_systemd
+    check_ours
+    [[ $action == install ]] || check_installed
+    check_service_python
+    check_places
+    check_wheelhouse
+    check_opt_space
+    take_turns
+    debian_packages
+    service_user
+    choose_release
+    build_release
+    prove_release
+    configuration
+    install_units
+    switch
+    start
+    ready_or_back
+    first_label
+    remove_old_releases
+}
+
+rollback_service() {
+    check_root
+    check_systemd
+    check_ours
+    check_installed
+    check_places
+    take_turns
+    swap_releases
+    start
+    is_ready || die 1 "${release##*/} is back and does not work: $trouble; labelcam doctor tells more"
+    first_label
+}
+
+uninstall_service() {
+    check_root
+    check_systemd
+    check_ours
+    check_places
+    take_turns
+    remove_service
+    remove_rest
 }
 
 case ${1:-} in
@@ -189,10 +266,16 @@ case ${1:-} in
         read_options "${@:2}"
         choose_venv
         install_test_programs
-        set_up test 900
+        set_up test 700
         run_pytest
         ;;
     --help | -h) usage ;;
-    '') die 2 "say what to do: --try runs it here, --test tests it, --help tells more" ;;
-    *) die 2 "unknown option $1; --help lists them all" ;;
+    *)
+        for part in checks service; do
+            # shellcheck source=/dev/null
+            source "$here/systemd/install-$part.sh"
+        done
+        read_service_options "$@"
+        "${action/upgrade/install}_service"
+        ;;
 esac

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from device import catalog, config
+from device.choice import choose
 from device.classifier import Classifier
 from device.errors import PictureError
 from device.events import Prediction, StageTimes
@@ -31,7 +32,10 @@ def classify(
     """
     settings = config.Model(name=model or config.Model().name, labels=labels or "")
     failed = False
-    with Classifier(catalog.find(settings.name, settings.labels), settings) as classifier:
+    found = catalog.find(settings.name, settings.labels)
+    # What a run or a bench measured; a picture or two are not worth a measurement.
+    choice = choose(found.file, settings, may_measure=False)
+    with Classifier(found, settings, choice=choice) as classifier:
         for path in paths:
             try:
                 pictures = find_pictures(path)

@@ -21,10 +21,63 @@ Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
+Box = tuple[Share, Share, Share, Share]
+
+
+def _check_box(key: str, box: Box) -> None:
+    left, top, right, bottom = box
+    if not (left < right and top < bottom):
+        raise ValueError(f"Expected `{key}` as [left, top, right, bottom] with left < right")
+
+
+class CameraControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a Raspberry Pi's camera is set; what is 0, empty or "auto" is left to the camera."""
+
+    exposure_us: Annotated[int, Meta(ge=0)] = 0
+    gain: Annotated[float, Meta(ge=0)] = 0.0
+    white_balance: Literal[
+        "auto", "incandescent", "tungsten", "fluorescent", "indoor", "daylight", "cloudy"
+    ] = "auto"
+    colour_gains: Annotated[tuple[Positive, ...], Meta(max_length=2)] = ()
+    focus: Literal["auto", "continuous", "manual"] = "continuous"
+    lens_position: Annotated[float, Meta(ge=0)] = 0.0
+    hdr: bool = False
+    hflip: bool = False
+    vflip: bool = False
+    tuning_file: str = ""
+    sensor_mode: Annotated[tuple[Pixels, ...], Meta(max_length=2)] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("colour_gains", "sensor_mode"):
+            if len(getattr(self, key)) == 1:
+                raise ValueError(f"Expected two numbers as `{key}`, or none, met one")
+        if self.colour_gains and self.white_balance != "auto":
+            raise ValueError(
+                "Expected `white_balance` or `colour_gains`, not both, "
+                f"met {self.white_balance!r} and {list(self.colour_gains)}"
+            )
+        if self.lens_position and self.focus != "manual":
+            raise ValueError(
+                f'Expected `focus = "manual"` with `lens_position`, met {self.focus!r}'
+            )
+
+
+class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a camera's picture with a label of its own: [left, top, right, bottom]."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[^/]+$")]
+    box: Box
+
+    def __post_init__(self) -> None:
+        _check_box("box", self.box)
 
 
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where frames come from and which part of them the model sees."""
+    """Where frames come from and which part of them the model sees.
+
+    ``regions``, ``[[camera.region]]`` in the file, each have a label of their own in place of
+    ``region``. ``model`` and ``labels`` take the place of those of ``[model]``.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)] = "camera"
     source: Annotated[str, Meta(min_length=1)] = "auto"
@@ -32,14 +85,31 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: Pixels = 480
     fps: Annotated[float, Meta(gt=0, le=240)] = 30.0
     crop: Literal["center", "letterbox", "stretch"] = "center"
-    region: tuple[Share, Share, Share, Share] = (0.0, 0.0, 1.0, 1.0)
+    region: Box = (0.0, 0.0, 1.0, 1.0)
     rotate: Literal[0, 90, 180, 270] = 0
     mirror: bool = False
+    model: str = ""
+    labels: str = ""
+    stall_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
+    give_up_s: Seconds = 120.0
+    tls_verify: bool = True
+    watch_picture: bool = True
+    controls: CameraControls = CameraControls()
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
-        left, top, right, bottom = self.region
-        if not (left < right and top < bottom):
-            raise ValueError("Expected `region` as [left, top, right, bottom] with left < right")
+        _check_box("region", self.region)
+        names = [region.name for region in self.regions]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Expected a different `name` for each region, met {names}")
+        if self.labels and not self.model:
+            raise ValueError("Expected `model` where `labels` is given, met none")
+
+    def __repr__(self) -> str:
+        """As a struct, but for ``source``: an address may hold a password."""
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (f"{k}={'…' if k == 'source' and '://' in v else repr(v)}" for k, v in values)
+        return f"Camera({', '.join(shown)})"
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +120,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime: Literal["auto", "tflite-runtime", "ai-edge-litert"] = "auto"
     delegate: Literal["auto", "xnnpack", "edgetpu", "none"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    edgetpu_device: Annotated[str, Meta(pattern="^(usb|pci)?(:[0-9]{1,2})?$")] = ""
+    edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
+    max_failures: Annotated[int, Meta(ge=1, le=1000)] = 3
 
 
 class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +134,7 @@ class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_frames: Annotated[int, Meta(ge=1, le=1000)] = 3
     min_hold_s: Seconds = 1.0
     unknown: Annotated[str, Meta(min_length=1)] = "unknown"
+    groups: str = ""
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
@@ -80,12 +154,78 @@ class Terminal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     top: Annotated[int, Meta(ge=1, le=20)] = 5
+    picture: bool = False
 
 
 class Jsonl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Label changes as JSON, one object a line, on stdout."""
 
     enabled: bool = False
+
+
+class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The page in the browser, and what it is made of for other programs."""
+
+    enabled: bool = False
+    host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    hosts: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$")], ...] = ()
+    token_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    pictures: bool = True
+    max_fps: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    commands: bool = True
+
+    def __post_init__(self) -> None:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("Expected `cert_file` and `key_file` together, met only one of them")
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The live picture in a window of a desktop, or straight on a screen without one."""
+
+    enabled: bool = False
+    fullscreen: bool = False
+    max_fps: Annotated[float, Meta(gt=0, le=60)] = 15.0
+    rotate: Literal[0, 90, 180, 270] = 0
+
+
+class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Label changes, state and health to a broker, and commands from it."""
+
+    enabled: bool = False
+    host: Annotated[str, Meta(min_length=1, max_length=253)] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    transport: Literal["tcp", "websockets"] = "tcp"
+    path: Annotated[str, Meta(pattern="^/")] = "/mqtt"
+    tls: bool = False
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    username: str = ""
+    password_file: str = ""
+    node: Annotated[str, Meta(max_length=64)] = ""
+    prefix: Annotated[str, Meta(pattern="^[^/+#\\0]+(/[^/+#\\0]+)*$", max_length=128)] = "labelcam"
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    interval_s: Annotated[float, Meta(ge=5, le=3600)] = 60.0
+    commands: bool = True
+    images: bool = False
+    discovery: bool = True
+    discovery_prefix: Annotated[str, Meta(pattern="^[^/+#\\0]+(/[^/+#\\0]+)*$", max_length=128)] = (
+        "homeassistant"
+    )
+    watch: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    outbox_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
+    outbox_mb: Annotated[float, Meta(ge=1, le=10_000)] = 50.0
+    outbox_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+
+    def __post_init__(self) -> None:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("Expected `cert_file` and `key_file` together, met only one of them")
+        for key in ("ca_file", "cert_file"):
+            if getattr(self, key) and not self.tls:
+                raise ValueError(f"Expected `tls = true` where `{key}` is given, met false")
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +237,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: Gate = Gate()
     terminal: Terminal = Terminal()
     jsonl: Jsonl = Jsonl()
+    web: Web = Web()
+    window: Window = Window()
+    mqtt: Mqtt = Mqtt()
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.camera]
@@ -119,6 +262,7 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
     for setting in settings:
         _apply(raw, setting)
         where = str(path) + " with --set" if path else "--set"
+    _name_regions(raw)
     try:
         return msgspec.convert(raw, Config, strict=True)
     except msgspec.ValidationError as error:
@@ -140,6 +284,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
 
 
+def _name_regions(raw: dict[str, Any]) -> None:
+    """Tell ``[[camera.region]]``, which are tables, from the box ``region = [...]``."""
+    cameras = raw.get("camera")
+    for camera in cameras if isinstance(cameras, list) else ():
+        region = camera.get("region") if isinstance(camera, dict) else None
+        if region and isinstance(region, list) and all(isinstance(r, dict) for r in region):
+            camera["regions"] = camera.pop("region")
+
+
 def _apply(raw: dict[str, Any], setting: str) -> None:
     """Put one ``section.key=value`` into the raw tables."""
     key, sign, text = setting.partition("=")
@@ -151,10 +304,13 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     if section == "camera":
         cameras = raw.setdefault("camera", [{}])
         tables = [t for t in cameras if isinstance(t, dict)]
-        if len(rest) == 2:
+        if len(rest) > 1 and rest[0] != "controls":
             tables = [t for t in tables if t.get("name", Camera().name) == rest[0]]
             if not tables:
                 raise ConfigError(f"--set {setting}", f"no camera is named {rest[0]!r}")
+            rest = rest[1:]
+        if len(rest) == 2 and rest[0] == "controls":
+            tables = [table.setdefault("controls", {}) for table in tables]
             rest = rest[1:]
     else:
         tables = [raw.setdefault(section, {})]
@@ -180,7 +336,7 @@ def _explain(message: str, raw: Mapping[str, Any]) -> str:
     for name, index in steps:
         value = value[name] if name else value[int(index)]
         section = _inner(section, name)
-    key = ".".join(name or index for name, index in steps)
+    key = ".".join(name or index for name, index in steps).replace(".regions.", ".region.")
     if unknown := re.search(r"unknown field `(.+)`", problem):
         known = [field.name for field in msgspec.structs.fields(section)]
         near = difflib.get_close_matches(unknown[1], known, n=1)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from device.config import Decide
 from device.errors import ConfigError
+from device.groups import Groups, Rollup
 
 Scores = NDArray[np.float32]
 
@@ -47,17 +48,24 @@ class Decision(msgspec.Struct, frozen=True):
 class Decider:
     """Turns the scores of one frame after another into at most one change a frame.
 
-    ``label`` is the active label, ``unknown`` included, and None before the first decision.
+    ``label`` is the active label, ``unknown`` included, and None before the first decision;
+    ``names`` are the labels that may become active.
+    With ``groups`` the words of groups.Rollup take the place of the model's labels, and
+    ``allow`` and ``deny`` name those.
     Raises ConfigError when ``allow`` or ``deny`` name what is not in ``names``, contradict
     each other, or leave no label.
     """
 
-    def __init__(self, settings: Decide, names: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Decide, names: Sequence[str], groups: Groups | None = None
+    ) -> None:
+        self._shape = (len(names),)
+        self._rollup = Rollup(names, groups) if groups else None
+        names = self._rollup.names if self._rollup else names
         kept = _kept(settings, names)
         self.label: str | None = None
         self._settings = settings
-        self._shape = (len(names),)
-        self._names = [names[row] for row in kept]
+        self.names = tuple(names[row] for row in kept)
         # All labels being kept is the usual case and needs no gathering.
         self._rows = np.array(kept, np.intp) if len(kept) < len(names) else None
         # Thresholds are rounded like the scores: float32(0.7) < 0.7, and a label that is
@@ -92,11 +100,13 @@ class Decider:
         """
         if scores.shape != self._shape:
             raise ValueError(f"expected scores of shape {self._shape}, met {scores.shape}")
+        if self._rollup is not None:
+            scores = self._rollup(scores)
         self._smooth(scores, self._elapse(at))
         chosen = self._choose()
         if chosen is None:
             return None
-        label = self._names[chosen] if chosen >= 0 else self._settings.unknown
+        label = self.names[chosen] if chosen >= 0 else self._settings.unknown
         if label == self.label:
             self._active = chosen
             return None
@@ -106,6 +116,10 @@ class Decider:
         previous, self.label = self.label, label
         self._active, self._since = chosen, at
         return Decision(label, self.score, previous, held_s, at)
+
+    def retune(self, enter: float, exit_: float) -> None:
+        """Go on with other thresholds; what is active stays while it is at ``exit_`` or over."""
+        self._enter, self._exit = np.float32(enter), np.float32(exit_)
 
     def reset(self, at: float) -> None:
         """Forget everything, as when the camera was lost at ``at``: no stale label survives."""

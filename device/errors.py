@@ -5,12 +5,17 @@
     │   └── ConfigError         a configuration file or a --set that does not hold
     ├── ModelError              ValueError: a model file that cannot be used
     │   └── LabelsError         labels that do not belong to the model
+    ├── FetchError              RuntimeError: a download that fails, or is not what was pinned
     ├── DelegateError           RuntimeError: an asked-for delegate that does not engage
     ├── InferenceError          RuntimeError: a loaded model that fails in invoke()
+    │   └── InferenceHung       an invoke() that does not return, nor can be cancelled
+    ├── TrialError              RuntimeError: a measurement that failed, died or hung
     ├── PictureError            ValueError: a picture that cannot be read or used
     ├── CameraError             OSError: a camera that is absent, busy or broken
     │   └── CameraStalled       TimeoutError: a camera that is open but delivers nothing
     ├── SinkError               RuntimeError: a way out that cannot be used
+    │   └── OutputClosed        whoever read our output has gone; ends a run quietly
+    ├── CommandError            ValueError: an order to the running device that is refused
     └── DependencyError         ImportError: a package that is not installed
 
 A message is one line: the thing, the value met, what to do. The command line prints
@@ -50,12 +55,27 @@ class LabelsError(ModelError):
     """Labels that do not belong to the model they were given for."""
 
 
+class FetchError(LabelcamError, RuntimeError):
+    """A download that fails for good, or is not the file that was pinned."""
+
+    def __init__(self, what: object, problem: str) -> None:
+        super().__init__(f"fetch {what}: {problem}")
+
+
 class DelegateError(LabelcamError, RuntimeError):
     """A delegate that was asked for by name and does not engage."""
 
 
 class InferenceError(LabelcamError, RuntimeError):
     """A model that loaded and then failed in invoke()."""
+
+
+class InferenceHung(InferenceError):
+    """An invoke() that does not return; nothing but the end of the process cancels it."""
+
+
+class TrialError(LabelcamError, RuntimeError):
+    """A measurement in a process of its own that failed, died or gave no answer."""
 
 
 class PictureError(LabelcamError, ValueError):
@@ -78,6 +98,20 @@ class CameraStalled(CameraError, TimeoutError):
 
 class SinkError(LabelcamError, RuntimeError):
     """A way out that cannot be used."""
+
+
+class OutputClosed(SinkError):
+    """Whoever read our output has gone, as ``head`` does: time to end, quietly."""
+
+    def __init__(self) -> None:
+        super().__init__("the output was closed by its reader")
+
+
+class CommandError(LabelcamError, ValueError):
+    """A command to the running device that is refused; names the key and the reason."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"command {key}: {problem}")
 
 
 class DependencyError(LabelcamError, ImportError):

@@ -11,6 +11,12 @@ from device.frames import Frame
 
 CameraState = Literal["starting", "live", "stalled", "lost", "ended"]
 
+# The label of a camera that gives no frames. It is reported as a change, so that no way out
+# goes on showing what was seen before.
+UNAVAILABLE = "unavailable"
+
+PictureTrouble = Literal["frozen", "black", "overexposed", "covered", "blurred", "moved"]
+
 
 class Prediction(msgspec.Struct, frozen=True):
     """One label of one frame; ``index`` is its row in the model's output."""
@@ -33,7 +39,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     ``predictions`` are the model's own scores, best first; ``label`` and ``score`` are the
     decider's, smoothed over time, ``label`` being None until it has decided for the first
-    time; ``latency_ms`` is from capture to here.
+    time; ``latency_ms`` is from capture to here. ``snapshot`` says that a picture of this
+    frame was asked for.
     """
 
     camera: str
@@ -44,10 +51,15 @@ class Observation(msgspec.Struct, frozen=True):
     stages: StageTimes
     latency_ms: float
     at: float
+    snapshot: bool = False
 
 
 class LabelChange(msgspec.Struct, frozen=True):
-    """The active label of a camera became another; ``held_s`` is how long ``previous`` was."""
+    """The active label of a camera became another; ``held_s`` is how long ``previous`` was.
+
+    ``label`` is UNAVAILABLE when the camera stalled or was lost, with a score of 0, and
+    ``previous`` is that when it is back.
+    """
 
     camera: str
     label: str
@@ -61,7 +73,9 @@ class LabelChange(msgspec.Struct, frozen=True):
 class Tensor(msgspec.Struct, frozen=True):
     """An input or output of a model; ``scale`` is 0 where the tensor is not quantized.
 
-    A quantized value q stands for the real number ``scale * (q - zero_point)``.
+    A quantized value q stands for the real number ``scale * (q - zero_point)``. Of a float32
+    input that the graph itself quantizes first thing, they are those of the uint8 numbers
+    that it makes: they tell which real numbers the model was made for.
     """
 
     name: str
@@ -75,7 +89,8 @@ class Description(msgspec.Struct, frozen=True):
     """What an interpreter really runs on, read from its graph and not from its settings.
 
     ``operators_delegated`` of ``operators_total`` run in the delegate; ``on_cpu`` names the
-    kinds of operator that do not. ``reason`` says why ``auto`` chose what it chose.
+    kinds of operator that do not. ``reason`` says why ``auto`` chose what it chose, ``device``
+    names the Edge TPU that is in use.
     """
 
     model: str
@@ -89,6 +104,21 @@ class Description(msgspec.Struct, frozen=True):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     reason: str = ""
+    device: str = ""
+
+
+class Accelerator(msgspec.Struct, frozen=True):
+    """An Edge TPU beside the CPU, which takes over when it fails.
+
+    ``active`` while it classifies; ``changes`` counts the times that one took over from the
+    other, ``errors`` the frames on which the Edge TPU failed. ``reason`` says why it is used,
+    or why not.
+    """
+
+    active: bool
+    changes: int
+    errors: int
+    reason: str
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -99,8 +129,30 @@ class Latency(msgspec.Struct, frozen=True):
     p99_ms: float
 
 
+class Controls(msgspec.Struct, frozen=True):
+    """What commands may change of a camera, as it is in force.
+
+    ``region`` is the part of the upright picture that is looked at, [left, top, right,
+    bottom] as shares of it.
+    """
+
+    enabled: bool
+    enter: float
+    exit: float
+    max_fps: float
+    model: str
+    region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
 class CameraHealth(msgspec.Struct, frozen=True):
-    """One camera since the start; ``fps`` is of classified frames, lately."""
+    """One camera, or region of one, since the start; ``fps`` is of classified frames, lately.
+
+    ``age_ms`` is how old the newest frame was when it came, where the driver tells when it
+    was exposed, else 0. ``malformed`` frames were skipped. ``problem`` is why the camera is
+    not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
+    how often it came back, ``left_behind`` how many threads are stuck in its driver.
+    ``picture`` is what is wrong with the picture.
+    """
 
     name: str
     source: str
@@ -110,21 +162,43 @@ class CameraHealth(msgspec.Struct, frozen=True):
     dropped: int
     fps: float
     stages: dict[str, Latency]
+    controls: Controls | None = None
+    age_ms: float = 0.0
+    malformed: int = 0
+    openings: int = 0
+    reopenings: int = 0
+    left_behind: int = 0
+    problem: str = ""
+    picture: tuple[PictureTrouble, ...] = ()
+
+
+class SinkHealth(msgspec.Struct, frozen=True):
+    """One way out; ``problem`` is why it is out of order, empty when it is not."""
+
+    name: str
+    problem: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """How the device is, once a second or at the end."""
+    """How the device is, once a second or at the end.
+
+    ``interval_s`` is the distance at which health leaves the device, as it is in force.
+    """
 
     uptime_s: float
     cameras: tuple[CameraHealth, ...]
     interpreter: Description
+    accelerator: Accelerator | None = None
+    sinks: tuple[SinkHealth, ...] = ()
+    interval_s: float = 60.0
 
 
 class Sink(Protocol):
     """A way out. Calls come from the node's thread only and must not block it.
 
     A sink that raises is isolated by the node: reported, closed, and started again later;
-    the other sinks never notice.
+    the other sinks never notice. One that works, but not its other end, may say so in an
+    attribute ``problem``.
     """
 
     name: str
@@ -136,7 +210,7 @@ class Sink(Protocol):
         """Take one label change; called before ``observe`` of the frame that caused it."""
 
     def report(self, snapshot: Snapshot) -> None:
-        """Take the state of the device, about once a second."""
+        """Take the state of the device: about once a second, and when a camera's changes."""
 
     def close(self) -> None:
         """Flush and let go; may be called twice."""

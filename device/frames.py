@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
+_SIDE_MAX = 8192
+# How long ``put_in_turn`` may take to see that it should stop.
+_TURN_S = 0.1
+
 
 class PixelFormat(enum.Enum):
     """How ``Frame.pixels`` is laid out.
@@ -31,7 +35,8 @@ class Frame:
     ``number`` counts from 0 as the camera delivers, dropped frames included;
     ``captured_at`` is monotonic seconds (``time.monotonic``), of the exposure where the
     driver tells it and of arrival otherwise; ``width`` and ``height`` are of the picture,
-    without row padding.
+    without row padding. ``large`` is the same moment in full size, where one was asked for
+    and the camera has it.
     """
 
     pixels: Pixels
@@ -40,6 +45,24 @@ class Frame:
     height: int
     number: int
     captured_at: float
+    large: "Frame | None" = None
+
+    def fault(self) -> str:
+        """What keeps the frame from being looked at; empty when its pixels are as it says."""
+        width, height, pixels = self.width, self.height, self.pixels
+        if not (0 < width <= _SIDE_MAX and 0 < height <= _SIDE_MAX):
+            return f"is {width}x{height}"
+        rows, *rest = pixels.shape
+        match self.format:
+            case PixelFormat.YUV420:
+                right = 2 * rows == 3 * height and len(rest) == 1 and rest[0] >= width
+            case PixelFormat.GREY:
+                right = (rows, *rest) == (height, width)
+            case _:
+                right = (rows, *rest) == (height, width, 3)
+        if not right or pixels.dtype != np.uint8:
+            return f"has {pixels.dtype} pixels of shape {pixels.shape} as {self.format.value}"
+        return ""
 
 
 class LatestFrame:
@@ -55,6 +78,7 @@ class LatestFrame:
         self.dropped = 0
         self._frame: Frame | None = None
         self._ended = False
+        self._told = False
         self._error: Exception | None = None
 
     def put(self, frame: Frame) -> None:
@@ -66,6 +90,23 @@ class LatestFrame:
             self._frame = frame
             self.ready.notify_all()
 
+    def put_in_turn(self, frame: Frame, stop: threading.Event) -> None:
+        """Offer a frame once the one before it was taken, so that none is dropped.
+
+        Gives up when ``stop`` is set.
+        """
+        with self.ready:
+            while self._frame is not None:
+                if stop.is_set():
+                    return
+                self.ready.wait(_TURN_S)
+            self.put(frame)
+
+    def clear(self) -> None:
+        """Forget the frame that nobody took: its camera has stalled, and it is the past."""
+        with self.ready:
+            self._frame = None
+
     def end(self, error: Exception | None = None) -> None:
         """Say that no frame will follow, and why where it was not meant to end."""
         with self.ready:
@@ -74,8 +115,8 @@ class LatestFrame:
 
     @property
     def pending(self) -> bool:
-        """Whether ``take`` has something to say without waiting."""
-        return self._frame is not None or self._ended
+        """Whether ``take`` has something to say without waiting: a frame, or once the end."""
+        return self._frame is not None or (self._ended and not self._told)
 
     @property
     def ended(self) -> bool:
@@ -91,6 +132,9 @@ class LatestFrame:
             if not self.pending:
                 self.ready.wait_for(lambda: self.pending, timeout_s)
             frame, self._frame = self._frame, None
+            if frame is not None:
+                self.ready.notify_all()
+            self._told = self._ended and frame is None
             if frame is None and self._error is not None:
                 raise self._error
             return frame

@@ -6,7 +6,17 @@ taken about once a second. Memory is constant. For the node's thread only.
 
 from array import array
 
-from device.events import CameraHealth, CameraState, Description, Latency, Snapshot, StageTimes
+from device.events import (
+    Accelerator,
+    CameraHealth,
+    CameraState,
+    Controls,
+    Description,
+    Latency,
+    PictureTrouble,
+    Snapshot,
+    StageTimes,
+)
 
 # About half a minute at 30 frames a second: ten frames are beyond the p99, and sorting
 # five stages takes well under a millisecond.
@@ -17,12 +27,20 @@ STAGES = ("preprocess", "invoke", "postprocess", "decide", "total")
 
 
 class CameraMeter:
-    """Counts one camera; the node writes ``state``, ``seen`` and ``dropped`` as they change."""
+    """Counts one camera; the node writes what else CameraHealth says of it as it changes."""
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
         self.source = source
         self.state: CameraState = "starting"
+        self.controls: Controls | None = None
+        self.problem = ""
+        self.age_ms = 0.0
+        self.malformed = 0
+        self.openings = 0
+        self.reopenings = 0
+        self.left_behind = 0
+        self.picture: tuple[PictureTrouble, ...] = ()
         self.seen = 0
         self.dropped = 0
         self.classified = 0
@@ -52,6 +70,14 @@ class CameraMeter:
             dropped=self.dropped,
             fps=self._fps(at),
             stages={name: ring.latency() for name, ring in stages},
+            controls=self.controls,
+            age_ms=self.age_ms,
+            malformed=self.malformed,
+            openings=self.openings,
+            reopenings=self.reopenings,
+            left_behind=self.left_behind,
+            problem=self.problem,
+            picture=self.picture,
         )
 
     def _fps(self, at: float) -> float:
@@ -77,6 +103,7 @@ class Health:
 
     def __init__(self, interpreter: Description, started_at: float) -> None:
         self.interpreter = interpreter
+        self.accelerator: Accelerator | None = None
         self._started_at = started_at
         self._meters: list[CameraMeter] = []
 
@@ -86,12 +113,14 @@ class Health:
         self._meters.append(meter)
         return meter
 
-    def snapshot(self, at: float) -> Snapshot:
-        """The state of the device as of ``at``."""
+    def snapshot(self, at: float, interval_s: float = 60.0) -> Snapshot:
+        """The state of the device as of ``at``, which leaves it each ``interval_s``."""
         return Snapshot(
             uptime_s=at - self._started_at,
             cameras=tuple(meter.health(at) for meter in self._meters),
             interpreter=self.interpreter,
+            accelerator=self.accelerator,
+            interval_s=interval_s,
         )
 
 

@@ -5,6 +5,7 @@ field: every label is then the neighbour of the right one. The count must match,
 it is off by that one row the message says so.
 """
 
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -25,21 +26,54 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LabelsError(path, "is over 4 MB; expected a text file with a name a line")
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise LabelsError(path, "no such label file") from None
-    except UnicodeDecodeError as error:
-        raise LabelsError(path, f"is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise LabelsError(path, f"cannot be read: {error.strerror}") from None
+    return _parse(data, path)
+
+
+def embedded_labels(model: Path) -> tuple[str, ...] | None:
+    """The names in a label file that the model carries with it, or None where it has none.
+
+    TFLite metadata packs its files as a zip archive behind the model, so that one file is
+    both: https://www.tensorflow.org/lite/models/convert/metadata. Of several text files the
+    first with "label" in its name counts, else the first. Raises LabelsError.
+    """
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(model) as archive:
+            texts = [f for f in archive.infolist() if f.filename.endswith(".txt")]
+            if not texts:
+                return None
+            chosen = next((f for f in texts if "label" in f.filename.lower()), texts[0])
+            where = f"{model}:{chosen.filename}"
+            # The archive says how much that is before anything is unpacked.
+            if chosen.file_size > _MAX_BYTES:
+                raise LabelsError(where, "is over 4 MB; expected a text file with a name a line")
+            data = archive.read(chosen)
+    except zipfile.BadZipFile:
+        return None  # as of nearly every model: nothing is packed behind it
+    except (OSError, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise LabelsError(model, f"carries labels that cannot be unpacked: {error}") from None
+    return _parse(data, where)
+
+
+def _parse(data: bytes, where: object) -> tuple[str, ...]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelsError(where, f"is not UTF-8 text (byte {error.start})") from None
     names = [line.strip() for line in text.rstrip().splitlines()]
     numbered = [name.partition(" ") for name in names]
     if all(head.rstrip(":") == str(row) for row, (head, _, _) in enumerate(numbered)):
         names = [rest.strip() for _, _, rest in numbered]
     if not any(names):
-        raise LabelsError(path, "is empty; expected a name a line")
+        raise LabelsError(where, "is empty; expected a name a line")
     if "" in names:
-        raise LabelsError(path, f"line {names.index('') + 1} is blank; every output needs a name")
+        raise LabelsError(where, f"line {names.index('') + 1} is blank; every output needs a name")
     times = Counter(names)
     return tuple(f"{name} ({row})" if times[name] > 1 else name for row, name in enumerate(names))
 

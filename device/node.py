@@ -10,18 +10,37 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 
+import msgspec
+import numpy as np
+
 from device import catalog, config
-from device.cameras.capture import CaptureThread
+from device.cameras import open_camera
+from device.cameras.supervisor import CameraSupervisor, close_all
+from device.catalog import Model
+from device.choice import choose
 from device.classifier import Classifier
-from device.decider import Decider
-from device.events import LabelChange, Observation, Sink
-from device.frames import Frame, LatestFrame
+from device.commands import Answer, Command, Kept, Led, Waiting, shown
+from device.decider import Decider, Decision
+from device.errors import (
+    CommandError,
+    DependencyError,
+    LabelcamError,
+    ModelError,
+    OutputClosed,
+    SinkError,
+)
+from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink, SinkHealth
+from device.frames import Frame, LatestFrame, PixelFormat
 from device.gate import Gate
+from device.groups import load_groups
 from device.health import CameraMeter, Health
-from device.sinks.lines import OutputClosed
+from device.notify import Service
+from device.paths import state_directory
+from device.picture_health import PictureHealth
 from device.sinks.terminal import TerminalSink, print_summary
 
 _log = logging.getLogger("labelcam.node")
@@ -36,21 +55,46 @@ class Node:
     """The device, from its configuration to its end.
 
     ``frames`` ends the run after so many classified frames; without it a run ends when every
-    camera has ended, or by SIGINT or SIGTERM.
+    camera has ended, or by SIGINT or SIGTERM. ``reload`` reads the configuration again, for
+    the command of that name. ``restart`` says after a run that a new one was asked for.
+    A camera that is absent at the start is an error, unless ``patient``: then it is waited
+    for like one that was lost. ``sinks`` are opened beside those of the configuration, and
+    the run ends after ``for_s`` seconds.
     """
 
-    def __init__(self, settings: config.Config, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: config.Config,
+        frames: int | None = None,
+        reload: Callable[[], config.Config] | None = None,
+        *,
+        patient: bool = False,
+        sinks: Sequence[Callable[[], Sink]] = (),
+        for_s: float | None = None,
+    ) -> None:
         self._settings = settings
+        self._groups = load_groups(settings.decide.groups)
         self._frames = frames
+        self._reload = reload
+        self._patient = patient
+        self._more_sinks = sinks
+        self._for_s = for_s
+        self.restart = False
         self._started_at = time.monotonic()
+        self._service = Service(settings.camera)
         self._stop = threading.Event()
+        self._hung_up = threading.Event()
         self._ready = threading.Condition()
+        self._feeds: list[_Feed] = []
         self._channels: list[_Channel] = []
         self._sinks: list[_Outlet] = []
         self._terminal: TerminalSink | None = None
         self._health: Health | None = None
-        self._model_name = ""
         self._classified = 0
+        self._commands = Waiting()
+        self._kept = Kept(state_directory() / "commands.json")
+        self._interval_s = settings.mqtt.interval_s
+        self._led = Led()
         self._report_due = 0.0
 
     def run(self) -> int:
@@ -70,31 +114,84 @@ class Node:
     def _startup(self) -> None:
         settings = self._settings
         # The cameras first: they open in their own threads while the model loads in this one.
-        captures = []
+        models: dict[config.Model, Model] = {}
         for camera in settings.camera:
+            chosen = _model_of(settings, camera)
+            if chosen not in models:
+                models[chosen] = catalog.find(chosen.name, chosen.labels)
+            opener = partial(open_camera, wanted=models[chosen].file.picture_size)
             slot = LatestFrame(self._ready)
-            captures.append((camera, slot, CaptureThread(camera, slot, self._stop)))
-            captures[-1][2].start()
-        model = catalog.find(settings.model.name, settings.model.labels)
-        self._model_name = model.name
-        for camera, slot, capture in captures:
-            classifier = Classifier(model, settings.model, camera)
-            self._health = self._health or Health(classifier.description, self._started_at)
-            self._channels.append(
-                _Channel(
-                    camera.name,
-                    slot,
-                    capture,
-                    Gate(settings.gate),
-                    classifier,
-                    Decider(settings.decide, model.labels),
-                    self._health.camera(camera.name, capture.source),
-                )
-            )
-        for channel in self._channels:
-            channel.capture.wait_until_open()
-            channel.meter.source = channel.capture.source
+            self._feeds.append(_Feed(camera, slot, CameraSupervisor(camera, slot, opener)))
+            self._feeds[-1].supervisor.start()
+        self._interval_s = self._kept.interval_s(self._interval_s)
+        for feed in self._feeds:
+            configured = models[_model_of(settings, feed.camera)]
+            for camera in _streams(feed.camera):
+                feed.channels.append(self._open_channel(feed, camera, configured))
+            self._channels += feed.channels
+        if not self._patient:
+            for feed in self._feeds:
+                feed.supervisor.wait_until_open(self._stop)
         self._open_sinks()
+        for feed in self._feeds:
+            feed.supervisor.play()
+
+    def _open_channel(self, feed: "_Feed", camera: config.Camera, configured: Model) -> "_Channel":
+        model, controls = self._kept_controls(camera, configured)
+        classifier = self._classifier(model, _looking(camera, controls))
+        self._health = self._health or Health(classifier.description, self._started_at)
+        return _Channel(
+            camera,
+            feed,
+            Gate(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps)),
+            classifier,
+            Decider(self._decide(controls), model.labels, self._groups),
+            self._health.camera(camera.name, feed.supervisor.source),
+            model,
+            controls,
+        )
+
+    def _classifier(self, model: Model, camera: config.Camera) -> Classifier:
+        """A classifier for the camera, beside another of the same model where there is one."""
+        path = model.file.path
+        loaded = (channel for feed in self._feeds for channel in feed.channels)
+        same = (channel.classifier for channel in loaded if channel.model.file.path == path)
+        beside = next(same, None)
+        settings = self._settings.model
+        # Measured before the first inference only: beside one, a measurement tells nothing.
+        choice = choose(model.file, settings, may_measure=not self._classified and not beside)
+        return Classifier(model, settings, camera, beside, choice=choice, wait=False)
+
+    def _kept_controls(self, camera: config.Camera, configured: Model) -> tuple[Model, Controls]:
+        """The model and controls of a camera: as configured, or as a command last set them."""
+        original = self._configured_controls(camera)
+        try:
+            controls = self._kept.controls(camera.name, original)
+            self._decide(controls)
+            _looking(camera, controls)
+            if controls.model == original.model:
+                return configured, controls
+            model = catalog.find(controls.model)
+            Decider(self._decide(controls), model.labels, self._groups)
+        except (LabelcamError, ValueError) as error:
+            _log.warning(
+                "camera %s: what commands set no longer holds (%s); starting as configured",
+                camera.name,
+                error,
+            )
+            return configured, original
+        return model, controls
+
+    def _configured_controls(self, camera: config.Camera) -> Controls:
+        decide, gate = self._settings.decide, self._settings.gate
+        model = _model_of(self._settings, camera).name
+        return Controls(True, decide.enter, decide.exit, gate.max_fps, model, camera.region)
+
+    def _decide(self, controls: Controls) -> config.Decide:
+        """The decider's settings with these thresholds; raises ValueError if they cross."""
+        return msgspec.structs.replace(
+            self._settings.decide, enter=controls.enter, exit=controls.exit
+        )
 
     def _open_sinks(self) -> None:
         if self._settings.jsonl.enabled:
@@ -103,31 +200,256 @@ class Node:
             self._sinks.append(_Outlet(JsonlSink))
         elif self._settings.terminal.enabled:
             self._sinks.append(_Outlet(self._open_terminal))
+        if self._settings.web.enabled:
+            self._sinks.append(_Outlet(self._open_web, spare="web"))
+        if self._settings.window.enabled:
+            self._sinks.append(_Outlet(self._open_window, spare="window"))
+        if self._settings.mqtt.enabled:
+            self._sinks.append(_Outlet(self._open_mqtt))
+        self._sinks += [_Outlet(opener) for opener in self._more_sinks]
+
+    def _open_mqtt(self) -> Sink:
+        try:
+            from device.sinks.mqtt import MqttSink
+        except ModuleNotFoundError as error:
+            if error.name != "paho":
+                raise
+            raise DependencyError("mqtt: paho-mqtt is not installed; pip install paho-mqtt") from None
+        settings = self._settings
+        watched = settings.mqtt.watch or settings.decide.allow or tuple(self._groups)
+        cameras = [channel.camera for channel in self._channels]
+        return MqttSink(settings.mqtt, cameras, self, watched)
+
+    def _open_web(self) -> Sink:
+        from device.sinks.web import WebSink
+
+        cameras = [channel.camera for channel in self._channels]
+        return WebSink(self._settings.web, cameras, self)
+
+    def _open_window(self) -> Sink:
+        from device.sinks.window import WindowSink
+
+        cameras = [channel.camera for channel in self._channels]
+        return WindowSink(self._settings.window, cameras, self)
 
     def _open_terminal(self) -> Sink:
-        self._terminal = TerminalSink(self._settings.terminal, self._started_at)
+        cameras = [channel.camera for channel in self._channels]
+        self._terminal = TerminalSink(self._settings.terminal, self._started_at, cameras=cameras)
         return self._terminal
 
     def _main_loop(self) -> None:
+        begun_at = time.monotonic()
         while not self._stop.is_set():
             with self._ready:
                 self._ready.wait_for(self._has_work, _WAIT_S)
+            self._look_after_cameras()
             # Each camera in turn, so that a fast one never starves another.
-            for channel in self._channels:
-                frame = channel.slot.take()
-                if frame is not None and channel.gate.admits(frame.captured_at):
-                    self._handle(channel, frame)
-                if self._frames is not None and self._classified >= self._frames:
-                    return
+            for feed in self._feeds:
+                frame = feed.slot.take()
+                if frame is None:
+                    continue
+                if feed.look_at_picture(frame):
+                    self._report(time.monotonic())
+                for channel in feed.channels:
+                    if channel.controls.enabled and channel.gate.admits(frame.captured_at):
+                        self._handle(channel, frame)
+                    if self._frames is not None and self._classified >= self._frames:
+                        return
+            self._obey()
+            if self._hung_up.is_set():
+                self._obey_hang_up()
             now = time.monotonic()
             if now >= self._report_due:
                 self._report_due = now + _REPORT_S
                 self._report(now)
-            if all(channel.slot.ended for channel in self._channels):
+            if all(feed.slot.ended for feed in self._feeds):
+                return
+            if self._for_s is not None and now - begun_at >= self._for_s:
                 return
 
     def _has_work(self) -> bool:
-        return any(channel.slot.pending for channel in self._channels)
+        return any(feed.slot.pending for feed in self._feeds) or bool(self._commands)
+
+    def _look_after_cameras(self) -> None:
+        """Notice which cameras stalled, were lost or are back, and say so at once.
+
+        Raises the CameraError of one that was given up, when no other works, or when
+        nothing but a new process can bring it back.
+        """
+        supervisors = [feed.supervisor for feed in self._feeds]
+        changed = [feed for feed in self._feeds if feed.supervisor.check()]
+        for feed in changed:
+            if feed.picture is not None and feed.supervisor.state != "live":
+                feed.picture.reset()
+            # A recording that ended is the past as well, where other cameras go on.
+            if feed.supervisor.state in ("stalled", "lost") or (
+                feed.slot.ended and len(self._feeds) > 1
+            ):
+                for channel in feed.channels:
+                    self._lose(channel)
+        if changed:
+            self._report(time.monotonic())
+        none_works = not any(supervisor.state == "live" for supervisor in supervisors)
+        for supervisor in supervisors:
+            if supervisor.gave_up() and (none_works or supervisor.stuck):
+                raise supervisor.failure()
+
+    def _lose(self, channel: "_Channel") -> None:
+        """Forget what was seen, and say that nothing is: the camera gives no frames."""
+        now = time.monotonic()
+        label = channel.decider.label
+        if label is not None:
+            held_s = now - channel.changed_at
+            self._change(channel, Decision(UNAVAILABLE, 0.0, label, held_s, now))
+        channel.decider.reset(now)
+
+    def _change(self, channel: "_Channel", decision: Decision) -> None:
+        """Tell the sinks of a change of label."""
+        previous = decision.previous
+        if previous is None and channel.reported == UNAVAILABLE:
+            previous = UNAVAILABLE
+        channel.reported, channel.changed_at = decision.label, decision.at
+        change = LabelChange(
+            camera=channel.name,
+            label=decision.label,
+            score=decision.score,
+            previous=previous,
+            held_s=decision.held_s,
+            model=channel.model.name,
+            at=decision.at,
+        )
+        for outlet in self._sinks:
+            outlet.deliver(lambda sink: sink.change(change))
+
+    def submit(self, command: Command, answered: Callable[[Answer], None] | None = None) -> None:
+        """Have the command obeyed between two frames; for any thread.
+
+        ``answered`` is called on the node's thread, after the sinks were told how things
+        are since; it must not raise. Raises CommandError when too many commands wait.
+        """
+        self._commands.put(command, answered)
+        with self._ready:
+            self._ready.notify_all()
+
+    def labels(self, camera: str) -> tuple[str, ...]:
+        """What this camera may report, ``unknown`` last."""
+        found = next((c for c in self._channels if c.name == camera), None)
+        return (*found.decider.names, self._settings.decide.unknown) if found else ()
+
+    def models(self) -> tuple[str, ...]:
+        """The models that are installed, and the configured one where it is another."""
+        configured = (_model_of(self._settings, camera).name for camera in self._settings.camera)
+        return tuple(dict.fromkeys((*catalog.installed(), *configured)))
+
+    def _obey(self) -> None:
+        """Carry out one command: never more between two frames, however many come."""
+        waiting = self._commands.take()
+        if waiting is None:
+            return
+        command, answered = waiting
+        error = ""
+        try:
+            self._execute(command)
+        except LabelcamError as refused:
+            error = str(refused)
+        self._report(time.monotonic())
+        if answered is not None:
+            answered(Answer(command, error))
+
+    def _execute(self, command: Command) -> None:
+        """Do what the command says, or raise the LabelcamError that says why not."""
+        if command.key == "restart":
+            self.restart = True
+            self._stop.set()
+        elif command.key == "reload":
+            self._read_again()
+        elif command.key == "identify":
+            _log.info("identify: this is the device that was asked for")
+            self._led.identify(time.monotonic())
+        elif command.key == "interval_s":
+            assert isinstance(command.value, float)
+            self._interval_s = command.value
+            self._kept.keep(None, "interval_s", command.value, self._settings.mqtt.interval_s)
+        else:
+            for channel in self._channels:
+                if command.camera in (None, channel.name):
+                    self._control(channel, command)
+
+    def _control(self, channel: "_Channel", command: Command) -> None:
+        if command.key == "snapshot":
+            if not channel.controls.enabled:
+                raise CommandError("snapshot", f"camera {channel.name} is disabled; enable it")
+            channel.snapshot = True
+            channel.await_large = channel.feed.supervisor.ask_for_picture()
+            return
+        try:
+            controls = msgspec.structs.replace(channel.controls, **{command.key: command.value})
+            decide = self._decide(controls)
+            camera = _looking(channel.camera, controls)
+        except ValueError as error:
+            raise CommandError(command.key, str(error)) from None
+        if command.key == "model":
+            self._switch_model(channel, controls.model, decide)
+        elif command.key == "max_fps":
+            gate = msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps)
+            channel.gate = Gate(gate)
+        elif command.key == "enabled":
+            # What was seen before the pause says nothing of what is there after it.
+            self._lose(channel)
+        elif command.key == "region":
+            channel.classifier.look_at(camera)
+        else:
+            channel.decider.retune(controls.enter, controls.exit)
+        channel.controls = controls
+        configured = getattr(self._configured_controls(channel.camera), command.key)
+        self._kept.keep(channel.name, command.key, command.value, configured)
+
+    def _switch_model(self, channel: "_Channel", name: str, decide: config.Decide) -> None:
+        """Replace a camera's model by one that was proved to work, or raise and keep it."""
+        if name not in self.models():
+            raise CommandError(
+                "model", f"{shown(name)} is not installed; there are {', '.join(self.models())}"
+            )
+        configured = _model_of(self._settings, channel.camera)
+        model = catalog.find(name, configured.labels if name == configured.name else "")
+        classifier = self._classifier(model, _looking(channel.camera, channel.controls))
+        try:
+            _prove(classifier, name)
+            decider = Decider(decide, model.labels, self._groups)
+        except BaseException:
+            classifier.close()
+            raise
+        channel.classifier.close()
+        channel.classifier, channel.decider, channel.model = classifier, decider, model
+        _log.info("camera %s: model %s", channel.name, model.name)
+
+    def _obey_hang_up(self) -> None:
+        """Reload as SIGHUP asked; why a new configuration is refused stays in the status."""
+        self._hung_up.clear()
+        self._service.reloading()
+        refusal = ""
+        try:
+            self._read_again()
+        except LabelcamError as error:
+            refusal = str(error)
+            _log.error("reload: %s; going on with the old configuration", error)
+        if not self.restart:
+            self._service.reloaded(refusal)
+            self._report(time.monotonic())
+
+    def _read_again(self) -> None:
+        """Take a configuration that was edited, by a new start; a bad one changes nothing."""
+        if self._reload is None:
+            raise CommandError("reload", "this run has no configuration to read again")
+        settings = self._reload()
+        if settings == self._settings:
+            return
+        for chosen in (_model_of(settings, camera) for camera in settings.camera):
+            labels = catalog.find(chosen.name, chosen.labels).labels
+            Decider(settings.decide, labels, load_groups(settings.decide.groups))
+        _log.info("reload: the configuration has changed; starting again with it")
+        self.restart = True
+        self._stop.set()
 
     def _handle(self, channel: "_Channel", frame: Frame) -> None:
         """Classify one frame, decide, and tell the sinks."""
@@ -136,74 +458,97 @@ class Node:
         decision = channel.decider.update(scores, frame.captured_at)
         decide_ms = (time.perf_counter() - scored) * 1e3
         now = time.monotonic()
-        latency_ms = (now - frame.captured_at) * 1e3
+        # A replay that runs faster than it was recorded is ahead of the clock.
+        latency_ms = max(0.0, now - frame.captured_at) * 1e3
         stages = channel.classifier.stages
-        channel.meter.state = "live"
         channel.meter.add(stages, decide_ms, latency_ms, now)
         self._classified += 1
         if decision is not None:
-            change = LabelChange(
-                camera=channel.name,
-                label=decision.label,
-                score=decision.score,
-                previous=decision.previous,
-                held_s=decision.held_s,
-                model=self._model_name,
-                at=decision.at,
-            )
-            for outlet in self._sinks:
-                outlet.deliver(lambda sink: sink.change(change))
+            self._change(channel, decision)
+        snapshot = channel.snapshot and (frame.large is not None or not channel.await_large)
         observation = Observation(
             camera=channel.name,
-            frame=frame,
+            frame=(frame.large or frame) if snapshot else frame,
             predictions=channel.classifier.top(self._settings.terminal.top),
             label=channel.decider.label,
             score=channel.decider.score,
             stages=stages,
             latency_ms=latency_ms,
             at=now,
+            snapshot=snapshot,
         )
+        if snapshot:
+            channel.snapshot = channel.await_large = False
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.observe(observation))
+        self._service.classified(observation)
 
     def _report(self, now: float) -> None:
         self._count_frames()
+        self._led.settle(now)
         assert self._health is not None
-        snapshot = self._health.snapshot(now)
+        snapshot = msgspec.structs.replace(
+            self._health.snapshot(now, self._interval_s),
+            sinks=tuple(outlet.look() for outlet in self._sinks),
+        )
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.report(snapshot))
+        self._service.report(snapshot)
 
     def _count_frames(self) -> None:
+        assert self._health is not None
+        for channel in self._channels[:1]:
+            self._health.interpreter = channel.classifier.description
+            self._health.accelerator = channel.classifier.accelerator
         for channel in self._channels:
-            channel.meter.seen = channel.slot.seen
-            channel.meter.dropped = channel.slot.dropped
-            if channel.slot.ended:
-                channel.meter.state = "ended"
+            channel.meter.controls = channel.controls
+            meter, slot, supervisor = channel.meter, channel.feed.slot, channel.feed.supervisor
+            meter.seen, meter.dropped = slot.seen, slot.dropped
+            meter.source, meter.state = supervisor.source, supervisor.state
+            meter.problem, meter.reopenings = supervisor.problem, supervisor.reopenings
+            meter.age_ms, meter.malformed = supervisor.age_ms, supervisor.malformed
+            meter.left_behind, meter.openings = supervisor.left_behind, supervisor.openings
+            picture = channel.feed.picture
+            meter.picture = picture.troubles if picture is not None else ()
 
     def _shutdown(self) -> None:
         self._stop.set()
-        for channel in self._channels:
-            channel.capture.close()
+        if self.restart:
+            self._service.reloading()
+        else:
+            self._service.stopping()
+        self._led.settle(time.monotonic(), at_once=True)
+        close_all(feed.supervisor for feed in self._feeds)
         for outlet in self._sinks:
             outlet.close()
         for channel in self._channels:
             channel.classifier.close()
 
     def _summarize(self) -> None:
-        if self._health is None:
+        # A journal is for what happened, and a new start goes on.
+        if self._health is None or self._service.active or self.restart:
             return
         self._count_frames()
         out = sys.stderr if self._settings.jsonl.enabled else sys.stdout
-        print_summary(self._health.snapshot(time.monotonic()), out)
+        print_summary(self._health.snapshot(time.monotonic(), self._interval_s), out)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM only set a flag; the loop sees it within _WAIT_S."""
+        """Signals only set a flag; the loop sees it within _WAIT_S.
+
+        SIGINT and SIGTERM stop; SIGHUP reloads under a service manager, and elsewhere is what
+        it is everywhere: the terminal has gone.
+        """
 
         def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
             self._stop.set()
 
+        def ask_to_reload(_number: int, _frame: FrameType | None) -> None:
+            self._hung_up.set()
+
         before = {n: signal.signal(n, ask_to_stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        if self._service.active:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, ask_to_reload)
         try:
             yield
         finally:
@@ -211,39 +556,107 @@ class Node:
                 signal.signal(number, handler)
 
 
+class _Feed:
+    """One camera's frames, and the channels that look at them."""
+
+    def __init__(
+        self, camera: config.Camera, slot: LatestFrame, supervisor: CameraSupervisor
+    ) -> None:
+        self.camera = camera
+        self.slot = slot
+        self.supervisor = supervisor
+        self.channels: list[_Channel] = []
+        self.picture = PictureHealth() if camera.watch_picture else None
+
+    def look_at_picture(self, frame: Frame) -> bool:
+        """Whether something else is wrong with the picture now; a recording is what it is."""
+        if self.picture is None or not self.supervisor.live or not self.picture.update(frame):
+            return False
+        what = ", ".join(self.picture.troubles) or "all right again"
+        _log.warning("camera %s: its picture is %s", self.camera.name, what)
+        return True
+
+
 class _Channel:
-    """One camera's way through the node, from its slot to its decider."""
+    """What is made of one camera, or of one region of it, from the gate to the decider."""
 
     def __init__(
         self,
-        name: str,
-        slot: LatestFrame,
-        capture: CaptureThread,
+        camera: config.Camera,
+        feed: _Feed,
         gate: Gate,
         classifier: Classifier,
         decider: Decider,
         meter: CameraMeter,
+        model: Model,
+        controls: Controls,
     ) -> None:
-        self.name = name
-        self.slot = slot
-        self.capture = capture
+        self.camera = camera
+        self.name = camera.name
+        self.feed = feed
         self.gate = gate
         self.classifier = classifier
         self.decider = decider
         self.meter = meter
+        self.model = model
+        self.controls = controls
+        self.snapshot = False
+        self.await_large = False
+        self.reported: str | None = None
+        self.changed_at = 0.0
+
+
+def _model_of(settings: config.Config, camera: config.Camera) -> config.Model:
+    """``[model]``, with the camera's own in place of its name and labels."""
+    if not camera.model:
+        return settings.model
+    return msgspec.structs.replace(settings.model, name=camera.model, labels=camera.labels)
+
+
+def _streams(camera: config.Camera) -> list[config.Camera]:
+    """The camera, or one of each of its regions, named ``camera/region``."""
+    return [
+        msgspec.structs.replace(camera, name=f"{camera.name}/{r.name}", region=r.box, regions=())
+        for r in camera.regions
+    ] or [camera]
+
+
+def _looking(camera: config.Camera, controls: Controls) -> config.Camera:
+    """The camera as configured, but for the region that it looks at; ValueError if that is none."""
+    return msgspec.structs.replace(camera, region=controls.region)
+
+
+def _prove(classifier: Classifier, name: str) -> None:
+    """Raise ModelError unless the model gives probabilities for a plain grey ramp."""
+    ramp = np.linspace(0, 255, 64 * 64 * 3).astype(np.uint8).reshape(64, 64, 3)
+    scores = classifier.classify(Frame(ramp, PixelFormat.BGR, 64, 64, 0, 0.0))
+    # Written so that NaN, which is neither, fails too.
+    if not (np.all(scores >= 0) and np.all(scores <= 1.01)):
+        raise ModelError(name, "gave scores that are no probabilities; the old one stays")
 
 
 class _Outlet:
     """A sink, isolated: what it raises is reported here and reaches nobody else.
 
     After a fault it is closed, and opened again when something is to be delivered and
-    _SINK_RETRY_S have passed. OutputClosed alone goes through: it ends the run.
+    _SINK_RETRY_S have passed. OutputClosed alone goes through: it ends the run. One that
+    cannot be opened at the start is an error, unless ``spare`` names it: then it is out of
+    order like one that failed later.
     """
 
-    def __init__(self, opener: Callable[[], Sink]) -> None:
+    def __init__(self, opener: Callable[[], Sink], spare: str = "") -> None:
         self._open = opener
-        self._sink: Sink | None = opener()
+        self._sink: Sink | None = None
         self._retry_at = 0.0
+        try:
+            self._sink = opener()
+        except SinkError as error:
+            if not spare:
+                raise
+            self.health = SinkHealth(spare)
+            self._fail(error)
+        else:
+            self.health = SinkHealth(self._sink.name)
 
     def deliver(self, call: Callable[[Sink], None]) -> None:
         """Make the call on the sink, or on nothing while it is out of order."""
@@ -253,14 +666,26 @@ class _Outlet:
                     return
                 self._sink = self._open()
                 _log.info("sink %s: works again", self._sink.name)
+                self.health = SinkHealth(self._sink.name)
             call(self._sink)
         except OutputClosed:
             raise
         except Exception as error:  # noqa: BLE001 - here a sink is isolated
-            name = self._sink.name if self._sink else "that failed"
-            _log.warning("sink %s: %s; trying again in %g s", name, error, _SINK_RETRY_S)
-            self.close()
-            self._retry_at = time.monotonic() + _SINK_RETRY_S
+            self._fail(error)
+
+    def look(self) -> SinkHealth:
+        """How the sink is: its own fault, or what it says of the other end."""
+        problem = getattr(self._sink, "problem", "")
+        return SinkHealth(self.health.name, problem) if problem else self.health
+
+    def _fail(self, error: Exception) -> None:
+        name, problem = self.health.name, " ".join(str(error).split())
+        # Once for each reason: a port that stays taken must not fill the log.
+        if problem != self.health.problem:
+            _log.warning("sink %s: %s; trying again in %g s", name, problem, _SINK_RETRY_S)
+        self.health = SinkHealth(name, problem)
+        self.close()
+        self._retry_at = time.monotonic() + _SINK_RETRY_S
 
     def close(self) -> None:
         """Close the sink, whatever it makes of it."""

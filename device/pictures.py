@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.errors import PictureError
-from device.frames import Frame, PixelFormat
+from device.frames import Frame, PixelFormat, Pixels
+from device.stderr import caught
 
 # HEIC and AVIF too, so that a folder of them is not passed over in silence.
 _SUFFIX = re.compile(r"\.(jpe?g|jpe|png|webp|bmp|tiff?|p[bgpn]m|hei[cf]|avif)", re.IGNORECASE)
@@ -178,6 +178,21 @@ _MAGIC = {
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
+def decode_jpeg(data: bytes | memoryview) -> Pixels | None:
+    """The pixels of one JPEG of a camera, BGR or grey; None when it is damaged.
+
+    Not for files: nothing is checked before it is decoded.
+    """
+    with _codec_complaints() as complaints:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+        except cv2.error:
+            pixels = None
+    if pixels is None or any(_DAMAGE.match(line) for line in complaints):
+        return None
+    return np.asarray(pixels, np.uint8)
+
+
 def _decode_jpeg(data: bytes) -> NDArray[Any]:
     width, height, components, coefficient_bytes, scan = _jpeg_header(data)
     # In a scan 0xFF is always followed by 0 or a restart number, so that this is the end of
@@ -265,35 +280,24 @@ _COMPLAINT = re.compile(
     rb"Corrupt JPEG|Premature end of JPEG|Inconsistent progression|Invalid (SOS|component)"
     rb"|Unknown Adobe|Warning: unknown JFIF|Application transferred|libpng (warning|error)"
 )
-_stderr_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def _codec_complaints() -> Iterator[list[bytes]]:
     """What libjpeg and libpng write to stderr meanwhile, a line each, instead of writing it.
 
-    It is the only way in which libjpeg tells damage. Lines of others, such as another
-    thread's log, go where they belong afterwards.
+    It is the only way in which libjpeg tells damage. Lines of others go where they belong
+    afterwards.
     """
     complaints: list[bytes] = []
-    with _stderr_lock, open(os.memfd_create("stderr"), "w+b") as kept:  # noqa: PTH123
-        try:
-            stderr = os.dup(2)
-        except OSError:  # a process without stderr has none to keep clean
-            yield complaints
-            return
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield complaints
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            kept.seek(0)
-            for line in kept:
-                if _COMPLAINT.match(line):
-                    complaints.append(line)
-                else:
-                    os.write(2, line)
+    with caught() as lines:
+        yield complaints
+    for line in lines:
+        if _COMPLAINT.match(line):
+            complaints.append(line)
+        else:
+            with contextlib.suppress(OSError):
+                os.write(2, line)
 
 
 def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ The order is chosen for the least work: the region is cut out as a view, resized
 model's size, and only that small picture is rotated, mirrored and turned to RGB.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,18 @@ _ROTATIONS = {
 _TO_RGB = {
     PixelFormat.BGR: cv2.COLOR_BGR2RGB,
     PixelFormat.GREY: cv2.COLOR_GRAY2RGB,
-    PixelFormat.YUV420: cv2.COLOR_YUV2RGB_I420,
 }
 _TO_GREY = {
     PixelFormat.BGR: cv2.COLOR_BGR2GRAY,
     PixelFormat.RGB: cv2.COLOR_RGB2GRAY,
 }
+
+
+# One cv2.resize(picture[part], *arguments), which writes into ``result``: both as
+# (part, arguments, result).
+_Resize = tuple[tuple[slice, slice], tuple[Any, ...], Image]
+# One call of OpenCV, function(picture, argument, result).
+_Turn = tuple[Callable[..., Any], Any, Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,10 @@ class _Box:
     width: int
     height: int
 
-    def of(self, image: Image) -> Image:
-        """The part of ``image`` in this rectangle, as a view."""
-        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an image with."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def halved(self) -> "_Box":
         """The same rectangle on a plane of half the width and height."""
@@ -85,31 +93,80 @@ class Preprocessor:
             height, width = width, height
         self._width, self._height = width, height  # of the picture before it is rotated
         self._settings = settings
+        self._dtype = tensor.dtype
         self._encoding = encoding(tensor)
-        self._buffers: dict[tuple[object, ...], Image] = {}
-        self._plan_for: tuple[int, int] | None = None
-        self._source = self._target = _Box(0, 0, 0, 0)
+        # Floats are looked up from here; an 8-bit input holds the pixels itself.
+        self._pixels = np.zeros(tensor.shape[1:], np.uint8)
+        self._plan: _Plan | None = None
 
     def __call__(self, frame: Frame, tensor: NDArray[Any]) -> None:
         """Write ``frame`` into ``tensor``, the input's own memory, shape as the model's."""
-        if self._plan_for != (frame.width, frame.height):
-            self._plan(frame.width, frame.height)
-        picture, order = self._reduce(frame)
-        if self._settings.rotate:
-            sides = picture.shape[:2]
-            if self._settings.rotate != 180:
-                sides = sides[::-1]
-            rotated = self._buffer("rotated", (*sides, *picture.shape[2:]))
-            cv2.rotate(picture, _ROTATIONS[self._settings.rotate], dst=rotated)
-            picture = rotated
-        if self._settings.mirror:
-            mirrored = self._buffer("mirrored", picture.shape)
-            cv2.flip(picture, 1, dst=mirrored)
-            picture = mirrored
-        self._write(picture, order, tensor[0])
+        plan = self._plan
+        if plan is None or plan.kind != _kind(frame):
+            plan = self._plan = self._make_plan(frame)
+        for plane, resizes in zip(plan.planes(frame), plan.reductions, strict=True):
+            picture = plane
+            for part, arguments, result in resizes:
+                cv2.resize(picture[part], *arguments)
+                picture = result
+        picture = plan.reduced
+        for function, argument, result in plan.turns:
+            function(picture, argument, result)
+            picture = result
+        self._write(picture, plan.colours, tensor[0])
 
-    def _plan(self, width: int, height: int) -> None:
-        """Where in a frame of this size the model looks, and where on its input it goes."""
+    def _write(self, picture: Image, colours: int | None, out: NDArray[Any]) -> None:
+        """Colours and number format of the model."""
+        if self._dtype == "float32":
+            pixels = self._pixels
+        else:
+            pixels = out if self._dtype == "uint8" else out.view(np.uint8)
+        if colours is None:
+            np.copyto(pixels, picture.reshape(pixels.shape))
+        else:
+            cv2.cvtColor(picture, colours, pixels)
+        if self._encoding is not None:
+            cv2.LUT(pixels, self._encoding, out if self._dtype == "float32" else pixels)
+        elif self._dtype == "int8":
+            # The pixel less 128: flipping the top bit is the same number in two's complement.
+            np.bitwise_xor(pixels, 0x80, out=pixels)
+
+    def _make_plan(self, frame: Frame) -> "_Plan":
+        source, target = self._boxes(frame.width, frame.height)
+        sides = self._height, self._width
+        turns: list[_Turn] = []
+        planes: Callable[[Frame], Sequence[Image]] = _only_plane
+        order, reduced = frame.format, np.zeros((*sides, *frame.pixels.shape[2:]), np.uint8)
+        if order is PixelFormat.YUV420 and self._channels == 1:
+            planes, order = _luma, PixelFormat.GREY
+        elif order is PixelFormat.YUV420:
+            odd = any(side % 2 for side in (*sides, target.width, target.height))
+            planes, order = _WholeRgb(frame) if odd else _planes, PixelFormat.RGB
+            reduced = np.zeros((*sides, 3), np.uint8)
+        picture: Image = reduced
+        if planes is _planes:
+            # Each plane is resized by itself: half the bytes of a frame turned to RGB first.
+            reduced = np.zeros((self._height * 3 // 2, self._width), np.uint8)
+            reduced[: self._height], reduced[self._height :] = 16, 128  # black
+            luma, *chroma = _split(reduced)
+            half = target.halved().slices
+            reductions = [_reduction(source, luma[target.slices])]
+            reductions += [_reduction(source.halved(), plane[half]) for plane in chroma]
+            turns.append((cv2.cvtColor, cv2.COLOR_YUV2RGB_I420, picture))
+        else:
+            reductions = [_reduction(source, reduced[target.slices])]
+        if self._settings.rotate:
+            turned = picture if self._settings.rotate == 180 else picture.swapaxes(0, 1)
+            picture = np.zeros(turned.shape, np.uint8)
+            turns.append((cv2.rotate, _ROTATIONS[self._settings.rotate], picture))
+        if self._settings.mirror:
+            picture = np.zeros(picture.shape, np.uint8)
+            turns.append((cv2.flip, 1, picture))
+        colours = (_TO_GREY if self._channels == 1 else _TO_RGB).get(order)
+        return _Plan(_kind(frame), planes, reductions, reduced, turns, colours)
+
+    def _boxes(self, width: int, height: int) -> tuple[_Box, _Box]:
+        """Where in a frame of this size the model looks, and where on its input that goes."""
         region = _sensor_region(self._settings)
         left, top = round(region[0] * width), round(region[1] * height)
         across = max(1, round(region[2] * width) - left)
@@ -130,104 +187,75 @@ class Preprocessor:
             left_bar = (self._width - inner_x) // 4 * 2
             top_bar = (self._height - inner_y) // 4 * 2
             target = _Box(left_bar, top_bar, inner_x, inner_y)
-        self._source, self._target = _Box(left, top, across, down), target
-        self._plan_for = (width, height)
-        self._buffers.clear()
+        return _Box(left, top, across, down), target
 
-    def _reduce(self, frame: Frame) -> tuple[Image, PixelFormat]:
-        """The model's picture before rotation, and the order of its colours."""
-        if frame.format is not PixelFormat.YUV420:
-            small = self._buffer("small", (self._height, self._width, *frame.pixels.shape[2:]))
-            self._resize(self._source.of(frame.pixels), self._target.of(small))
-            return small, frame.format
-        luma, *chroma = _planes(frame)
-        if self._channels == 1:
-            small = self._buffer("small", (self._height, self._width))
-            self._resize(self._source.of(luma), self._target.of(small))
-            return small, PixelFormat.GREY
-        rgb = self._buffer("rgb", (self._height, self._width, 3))
-        if any(side % 2 for side in (self._width, self._height, *_sides(self._target))):
-            # Half planes of odd sides do not line up: turn the whole frame to RGB first.
-            packed = frame.pixels[:, : frame.width]
-            if frame.pixels.shape[1] != frame.width:
-                packed = self._buffer("packed", (frame.height * 3 // 2, frame.width))
-                for mine, theirs in zip(_split(packed), (luma, *chroma), strict=True):
-                    np.copyto(mine, theirs)
-            whole = self._buffer("whole", (frame.height, frame.width, 3))
-            cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420, dst=whole)
-            self._resize(self._source.of(whole), self._target.of(rgb))
-            return rgb, PixelFormat.RGB
-        # Each plane is resized by itself: half the bytes of a frame turned to RGB first.
-        small = self._buffer("small", (self._height * 3 // 2, self._width))
-        if self._target.width < self._width or self._target.height < self._height:
-            small[: self._height], small[self._height :] = 16, 128  # black
-        parts = _split(small)
-        self._resize(self._source.of(luma), self._target.of(parts[0]))
-        for plane, part in zip(chroma, parts[1:], strict=True):
-            self._resize(self._source.halved().of(plane), self._target.halved().of(part))
-        cv2.cvtColor(small, _TO_RGB[frame.format], dst=rgb)
-        return rgb, PixelFormat.RGB
 
-    def _resize(self, source: Image, target: Image) -> None:
-        """Fill ``target`` with ``source``, averaging over the pixels that it leaves out."""
-        height, width = target.shape[:2]
-        for step in range(16):
-            halve_x = source.shape[1] > _MAX_BILINEAR * width
-            halve_y = source.shape[0] > _MAX_BILINEAR * height
-            if not (halve_x or halve_y):
-                break
-            across = source.shape[1] // 2 if halve_x else source.shape[1]
-            down = source.shape[0] // 2 if halve_y else source.shape[0]
-            buffer = self._buffer(f"half {step}", (down, across, *source.shape[2:]))
-            # An odd last row or column is left out: only a whole ratio has the fast way.
-            even = source[: 2 * down if halve_y else down, : 2 * across if halve_x else across]
-            cv2.resize(even, (across, down), dst=buffer, interpolation=cv2.INTER_AREA)
-            source = buffer
-        cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is done to every frame of one kind, decided once.
 
-    def _write(self, picture: Image, order: PixelFormat, out: NDArray[Any]) -> None:
-        """Colours and number format of the model."""
-        if out.dtype == np.float32:
-            pixels = self._buffer("pixels", out.shape)
+    An inference leaves nothing of this in the processor's caches, and each line of Python
+    then costs ten times what it does in a loop; so a frame only walks down these lists.
+    """
+
+    kind: tuple[object, ...]
+    planes: Callable[[Frame], Sequence[Image]]
+    reductions: Sequence[Sequence[_Resize]]  # one for each plane
+    reduced: Image  # what they fill
+    turns: Sequence[_Turn]
+    colours: int | None  # the conversion to the model's, None where it has them already
+
+
+def _kind(frame: Frame) -> tuple[object, ...]:
+    return frame.width, frame.height, frame.format, frame.pixels.shape
+
+
+def _reduction(source: _Box, target: Image) -> Sequence[_Resize]:
+    """The resizes that fill ``target`` with ``source``, averaging over what is left out."""
+    resizes: list[_Resize] = []
+    height, width, *channels = target.shape
+    across, down = source.width, source.height
+    while across > _MAX_BILINEAR * width or down > _MAX_BILINEAR * height:
+        # An odd last row or column is left out: only a whole ratio has the fast way.
+        if across > _MAX_BILINEAR * width:
+            across, even_x = across // 2, across // 2 * 2
         else:
-            pixels = out.view(np.uint8)
-        code = (_TO_GREY if self._channels == 1 else _TO_RGB).get(order)
-        if code is None:
-            np.copyto(pixels, picture.reshape(pixels.shape))
+            even_x = across
+        if down > _MAX_BILINEAR * height:
+            down, even_y = down // 2, down // 2 * 2
         else:
-            cv2.cvtColor(picture, code, dst=pixels)
-        if self._encoding is not None:
-            cv2.LUT(pixels, self._encoding, dst=out if out.dtype == np.float32 else pixels)
-        elif out.dtype == np.int8:
-            # The pixel less 128: flipping the top bit is the same number in two's complement.
-            np.bitwise_xor(pixels, 0x80, out=pixels)
-
-    def _buffer(self, role: str, shape: tuple[int, ...]) -> Image:
-        buffer = self._buffers.get((role, shape))
-        if buffer is None:
-            buffer = self._buffers[role, shape] = np.zeros(shape, np.uint8)
-        return buffer
+            even_y = down
+        buffer: Image = np.zeros((down, across, *channels), np.uint8)
+        taken = _Box(source.left, source.top, even_x, even_y)
+        arguments = ((across, down), buffer, 0, 0, cv2.INTER_AREA)
+        resizes.append((taken.slices, arguments, buffer))
+        source = _Box(0, 0, across, down)
+    resizes.append((source.slices, ((width, height), target), target))
+    return resizes
 
 
 def encoding(tensor: Tensor) -> NDArray[Any] | None:
     """The 256 numbers that stand for pixels 0 to 255 in a model's input.
 
     None where a pixel goes in as it is (uint8), or less 128 (int8), to within one step.
-    A float32 input gets [-1, 1]. A quantized input that spans, to a tenth, one of the
-    ranges that models are trained on gets that range by its own scale and zero point;
-    one that spans another (the mean and deviation of a data set) gets all of its span.
+    A float32 input gets [-1, 1], unless the graph quantizes it to uint8 first thing: then
+    ``scale`` and ``zero_point`` are of that, and tell its range. A quantized input that
+    spans, to a tenth, one of the ranges that models are trained on gets that range by its
+    own scale and zero point; one that spans another (the mean and deviation of a data set)
+    gets all of its span.
     """
     pixels = np.arange(256, dtype=np.float64)
-    if tensor.dtype == "float32":
-        return (pixels / 127.5 - 1.0).astype(np.float32)
-    limits = np.iinfo(tensor.dtype)
+    is_float = tensor.dtype == "float32"
+    limits = np.iinfo("uint8" if is_float else tensor.dtype)
     if tensor.scale == 0:
-        return None
+        return (pixels / 127.5 - 1.0).astype(np.float32) if is_float else None
     low = tensor.scale * (limits.min - tensor.zero_point)
     high = tensor.scale * (limits.max - tensor.zero_point)
     for black, white in _REAL_RANGES:
         if max(abs(low - black), abs(high - white)) <= 0.1 * (white - black):
             real = black + pixels / 255 * (white - black)
+            if is_float:
+                return real.astype(np.float32)
             codes = np.rint(real / tensor.scale + tensor.zero_point)
             codes = np.clip(codes, limits.min, limits.max)
             if np.abs(codes - (pixels + limits.min)).max() <= 1:
@@ -235,7 +263,7 @@ def encoding(tensor: Tensor) -> NDArray[Any] | None:
             # OpenCV looks up bytes: an int8 is the byte of the same bits.
             table: Image = codes.astype(tensor.dtype).view(np.uint8)
             return table
-    return None
+    return (low + pixels / 255 * (high - low)).astype(np.float32) if is_float else None
 
 
 def _sensor_region(settings: Settings) -> tuple[float, float, float, float]:
@@ -252,6 +280,32 @@ def _sensor_region(settings: Settings) -> tuple[float, float, float, float]:
         case 270:
             return 1 - bottom, left, 1 - top, right
     return left, top, right, bottom
+
+
+def _only_plane(frame: Frame) -> tuple[Image]:
+    return (frame.pixels,)
+
+
+def _luma(frame: Frame) -> tuple[Image]:
+    """Y of a YUV420 frame as a view without the row padding."""
+    return (_planes(frame)[0],)
+
+
+class _WholeRgb:
+    """YUV420 frames of one size turned to RGB as a whole."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._packed: Image = np.zeros((frame.height * 3 // 2, frame.width), np.uint8)
+        self._rgb: Image = np.zeros((frame.height, frame.width, 3), np.uint8)
+
+    def __call__(self, frame: Frame) -> tuple[Image]:
+        packed = frame.pixels
+        if packed.shape != self._packed.shape:
+            packed = self._packed
+            for mine, theirs in zip(_split(packed), _planes(frame), strict=True):
+                np.copyto(mine, theirs)
+        cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420, self._rgb)
+        return (self._rgb,)
 
 
 def _planes(frame: Frame) -> tuple[Image, Image, Image]:
@@ -273,7 +327,3 @@ def _split(i420: Image) -> tuple[Image, Image, Image]:
         flat[size : size + quarter].reshape(half),
         flat[size + quarter : size + 2 * quarter].reshape(half),
     )
-
-
-def _sides(box: _Box) -> tuple[int, int]:
-    return box.width, box.height

@@ -9,10 +9,13 @@ import hashlib
 import math
 import mmap
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from device.errors import ModelError
 from device.events import Tensor
@@ -33,6 +36,7 @@ _DTYPES = {
 }
 # BuiltinOperator codes of the schema that say what the output's numbers mean.
 _CUSTOM = 32
+_QUANTIZE = 114
 _PROBABILITIES = {14: "LOGISTIC", 25: "SOFTMAX"}
 _SHAPE_ONLY = {6: "DEQUANTIZE", 22: "RESHAPE", 114: "QUANTIZE"}
 
@@ -67,6 +71,12 @@ class TfliteFile:
         """The file's SHA-256 in hexadecimal."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """Width and height of the picture that it takes; None where it takes none."""
+        shape = self.tensors[self.inputs[0]].shape if self.inputs else ()
+        return (shape[2], shape[1]) if len(shape) == 4 and min(shape) > 0 else None
 
     @property
     def compiled_for_edgetpu(self) -> bool:
@@ -146,7 +156,30 @@ def _read_graph(path: Path, reader: "_Reader") -> TfliteFile:
         operators.append(node)
     if not all(0 <= i < len(tensors) for i in inputs + outputs):
         raise _OutOfBoundsError
+    tensors = _with_inner_quantization(tensors, operators, inputs)
     return TfliteFile(path, reader.size, tensors, tuple(operators), inputs, outputs)
+
+
+def _with_inner_quantization(
+    tensors: tuple[Tensor, ...], operators: Sequence[Operator], inputs: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """The tensors, float32 inputs with the quantization that the graph gives them first thing.
+
+    That is how an 8-bit model looks whose ends were left float32 when it was converted.
+    """
+    changed = list(tensors)
+    for index in inputs:
+        takers = [node for node in operators if index in node.inputs]
+        if tensors[index].dtype != "float32" or [t.code for t in takers] != [_QUANTIZE]:
+            continue
+        inner = tensors[takers[0].outputs[0]] if takers[0].outputs else tensors[index]
+        # int8 from -128 are the same steps as uint8 from 0.
+        shift = {"int8": 128, "uint8": 0}.get(inner.dtype)
+        if shift is not None:
+            changed[index] = msgspec.structs.replace(
+                tensors[index], scale=inner.scale, zero_point=inner.zero_point + shift
+            )
+    return tuple(changed)
 
 
 def _operator_code(reader: "_Reader", table: int) -> tuple[int, str]:

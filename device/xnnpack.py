@@ -54,6 +54,7 @@ class XnnpackDelegate:
         try:
             defaults = library.TfLiteXNNPackDelegateOptionsDefault
             create = library.TfLiteXNNPackDelegateCreate
+            flags = library.TfLiteXNNPackDelegateGetFlags
             self._delete: Callable[[int], None] = library.TfLiteXNNPackDelegateDelete
         except AttributeError:
             raise DelegateError(
@@ -62,6 +63,7 @@ class XnnpackDelegate:
             ) from None
         defaults.restype = _Options
         create.restype, create.argtypes = ctypes.c_void_p, [ctypes.POINTER(_Options)]
+        flags.restype, flags.argtypes = ctypes.c_int, [ctypes.c_void_p]
         library.TfLiteXNNPackDelegateDelete.argtypes = [ctypes.c_void_p]
         library.TfLiteXNNPackDelegateDelete.restype = None
         options = defaults()
@@ -69,7 +71,17 @@ class XnnpackDelegate:
         options.flags |= _QUANTIZED
         self._pointer = create(ctypes.byref(options))
         if not self._pointer:
-            raise DelegateError("delegate xnnpack: this processor is not supported by it")
+            raise DelegateError(
+                "delegate xnnpack: this processor is not supported by it; "
+                'use delegate = "auto" or "none"'
+            )
+        # The delegate's own view of its options: another layout of the struct shows here.
+        if flags(self._pointer) & _QUANTIZED != _QUANTIZED:
+            self.close()
+            raise DelegateError(
+                "delegate xnnpack: this build of tflite-runtime has other options than 2.14; "
+                "pip install tflite-runtime==2.14.0"
+            )
 
     def _get_native_delegate_pointer(self) -> int | None:
         """The TfLiteDelegate*, by the name under which the runtime asks for it."""

@@ -18,8 +18,12 @@ class WheelError(RuntimeError):
 
 
 @contextmanager
-def fetched_wheels(requirements: Sequence[str]) -> Iterator[list[Path]]:
+def fetched_wheels(
+    requirements: Sequence[str], options: Sequence[str] = ()
+) -> Iterator[list[Path]]:
     """Downloads the wheels of `requirements` without their dependencies; gone at the end.
+
+    `options` are further ones of `pip download`, as for the wheel of another Python.
 
     Raises WheelError if pip cannot get them.
     """
@@ -37,7 +41,7 @@ def fetched_wheels(requirements: Sequence[str]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             subprocess.run(
-                [*command, "--dest", folder, *requirements],
+                [*command, *options, "--dest", folder, *requirements],
                 check=True,
                 timeout=TIMEOUT_S,
                 stdin=subprocess.DEVNULL,

@@ -1,14 +1,17 @@
 """What several test files share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 
+from device import catalog, choice, config, edgetpu, failover
 from device.frames import Frame, PixelFormat, Pixels
-from tests.tiny import colour_model
+from tests.edgetpu.standin import PROVE, Standin, build
+from tests.tiny import colour_model, edgetpu_model
 
 FOOTAGE = Path(__file__).parent.parent / "models" / "footage"
 
@@ -22,6 +25,25 @@ def testdata() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor what it starts, touches the user's state or measures the embedded model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("LABELCAM_STATE", str(tmp_path_factory.mktemp("state")))
+        settings = config.Model()
+        model = catalog.find(settings.name).file
+        default = choice.candidates(model, settings)[0]
+        choice.remember(model, settings, choice.Choice(default, "as the tests have it"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, a model that is new to the state directory runs by default."""
+    monkeypatch.setattr(choice, "candidates", lambda *_: ())
+
+
 @pytest.fixture
 def colours(tmp_path: Path) -> Callable[..., Path]:
     """Makes a model that tells red, green and blue pictures apart, with its label file."""
@@ -30,6 +52,53 @@ def colours(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         path.write_bytes(colour_model(**options))  # type: ignore[arg-type]
         path.with_suffix(".txt").write_text("red\ngreen\nblue\n")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def standin_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libedgetpu, compiled."""
+    return build(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture
+def standin(
+    standin_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Standin]:
+    """A stand-in for libedgetpu that works well, and one Edge TPU on PCIe to be found."""
+    made = Standin(standin_library, tmp_path)
+    (tmp_path / "root/dev").mkdir(parents=True)
+    (tmp_path / "root/dev/apex_0").touch()
+    monkeypatch.setattr(edgetpu, "ROOT", tmp_path / "root")
+    # A process for each test that loads it takes its time; ``unproved`` has them back.
+    monkeypatch.setattr(edgetpu, "prove", lambda *_: None)
+    monkeypatch.setenv("EDGETPU_STANDIN", str(made.control))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    # The thread that owns the Edge TPU is the process's; here each test has its own.
+    failover.owner.cache_clear()
+    yield made
+    made.tell()
+    if failover.owner.cache_info().currsize:
+        assert failover.owner().end(timeout_s=20)
+        failover.owner.cache_clear()
+
+
+@pytest.fixture
+def unproved(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in as a library that must be proved before it is loaded."""
+    monkeypatch.setattr(edgetpu, "prove", PROVE)
+    monkeypatch.setattr(edgetpu, "_proved", set())
+
+
+@pytest.fixture
+def twins(colours: Callable[..., Path]) -> Callable[..., Path]:
+    """Makes the model of ``colours`` with its twin for the Edge TPU beside it."""
+
+    def make(**differences: Any) -> Path:
+        path = colours()
+        path.with_name("colours_edgetpu.tflite").write_bytes(edgetpu_model(**differences))
         return path
 
     return make

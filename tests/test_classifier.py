@@ -14,6 +14,7 @@ from device import catalog, config
 from device.classifier import Classifier, Scores, top_rows
 from device.errors import InferenceError
 from device.frames import Frame, PixelFormat
+from device.interpreter import Interpreter
 from tests.conftest import footage, frame_of
 
 EMBEDDED = "efficientnet-lite0-224-int8"
@@ -115,6 +116,7 @@ def test_a_model_that_fails_in_invoke(
     colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Classifier(catalog.find(str(colours())), config.Model()) as classifier:
+        assert isinstance(classifier._interpreter, Interpreter)
         inner = classifier._interpreter._interpreter
 
         def fail() -> None:
@@ -132,3 +134,29 @@ def test_a_model_that_fails_in_invoke(
 def test_top_rows_is_the_head_of_a_stable_sort(scores: Scores, count: int) -> None:
     expected = sorted(range(scores.size), key=lambda row: (-scores[row], row))[:count]
     assert list(top_rows(scores, count)) == expected
+
+
+def test_it_looks_at_another_region_from_the_next_frame_on(colours: Callable[..., Path]) -> None:
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, :32, 2], halves[:, 32:, 1] = 255, 255  # BGR: red left, green right
+    with Classifier(catalog.find(str(colours())), config.Model()) as classifier:
+        for region, label in (((0.0, 0.0, 0.5, 1.0), "red"), ((0.5, 0.0, 1.0, 1.0), "green")):
+            classifier.look_at(config.Camera(region=region, crop="stretch"))
+            classifier.classify(frame_of(halves))
+            assert classifier.top(1)[0].label == label
+
+
+def test_two_cameras_use_one_interpreter_by_turns(classifier: Classifier) -> None:
+    model, settings = catalog.find(EMBEDDED), config.Model(name=EMBEDDED)
+    first = Classifier(model, settings)
+    region = config.Camera(region=(0.0, 0.0, 0.5, 0.5))
+    second = Classifier(model, settings, region, beside=first)
+    alone = classifier.classify(footage("coffee")).copy()
+    assert (first.classify(footage("coffee")) == alone).all()
+    other = second.classify(footage("coffee")).copy()
+    assert not np.array_equal(other, alone)
+    assert (first.classify(footage("coffee")) == alone).all()
+    first.close()
+    first.close()
+    assert (second.classify(footage("coffee")) == other).all()
+    second.close()

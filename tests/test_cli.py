@@ -47,9 +47,10 @@ def test_version() -> None:
 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
-        (["--help"], ["run", "classify", "--version"]),
+        (["--help"], ["run", "classify", "bench", "--version"]),
         (["run", "--help"], ["--source", "--config", "--set", "--frames"]),
         (["classify", "--help"], ["FILE", "--model", "--labels", "--top", "--json"]),
+        (["bench", "--help"], ["--source", "--threads", "--runtime", "--write", "--against"]),
     ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)

@@ -108,5 +108,59 @@ def test_the_shipped_file_lists_every_key_with_its_default() -> None:
     text = shipped.read_text()
     assert config.load(shipped) == config.Config()
     for section, values in msgspec.to_builtins(config.Config()).items():
-        for key in values[0] if section == "camera" else values:
+        keys = dict(values[0] if section == "camera" else values)
+        if section == "camera":
+            assert not keys.pop("regions")
+            assert "\n# [[camera.region]]\n" in text
+            assert "\n[camera.controls]\n" in text
+            keys |= keys.pop("controls")
+        for key in keys:
             assert f"\n{key} = " in text, f"{section}.{key} is not in the shipped file"
+
+
+def test_regions_and_controls_of_a_camera(tmp_path: Path) -> None:
+    text = """
+        [[camera]]
+        name = "door"
+        [[camera.region]]
+        name = "left"
+        box = [0, 0, 0.5, 1]
+        [[camera.region]]
+        name = "right"
+        box = [0.5, 0, 1, 1]
+        [camera.controls]
+        gain = 2.0
+        """
+    camera = config.load(_file(tmp_path, text), ["camera.controls.exposure_us=100"]).camera[0]
+    assert [(r.name, r.box[0]) for r in camera.regions] == [("left", 0), ("right", 0.5)]
+    assert (camera.controls.gain, camera.controls.exposure_us) == (2.0, 100)
+    assert config.load(None, ["camera.camera.controls.hdr=true"]).camera[0].controls.hdr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[[camera.region]]\nname = 'a'\nbox = [1, 0, 0, 1]\n",
+            "camera.0.region.0: expected `box`",
+        ),
+        ("[[camera.region]]\nname = 'a/b'\nbox = [0, 0, 1, 1]\n", "camera.0.region.0.name = 'a/b'"),
+        ("[camera]\nlabels = 'x'\n", "expected `model` where `labels` is given"),
+        ("[camera]\nstall_s = 0\n", "camera.0.stall_s = 0: expected `float` >= 0.5"),
+        ("[camera]\nfps = 0\n", "camera.0.fps = 0: expected `float` > 0"),
+        ("[camera]\nwidth = 0\n", "camera.0.width = 0: expected `int` >= 16"),
+        ("[camera]\nwidth = 10000\n", "camera.0.width = 10000: expected `int` <= 8192"),
+        ("[camera.controls]\nlens_position = 1.0\n", 'expected `focus = "manual"` with'),
+        ("[camera.controls]\ncolour_gains = [1.0]\n", "expected two numbers as `colour_gains`"),
+    ],
+)
+def test_a_bad_camera_is_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(_file(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_password_in_an_address_is_in_no_repr() -> None:
+    loaded = config.load(None, ["camera.source=rtsp://me:hunter2@cam/1"])
+    assert "hunter2" not in repr(loaded)
+    assert "synthetic" in repr(config.Camera(source="synthetic"))

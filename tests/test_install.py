@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = [ROOT / "install.sh", ROOT / ".ci/run", *sorted((ROOT / "tests/lab").glob("*.sh"))]
+SCRIPTS = [
+    ROOT / "install.sh",
+    ROOT / ".ci/run",
+    *sorted((ROOT / "systemd").glob("*.sh")),
+    *sorted((ROOT / "tests/lab").glob("*.sh")),
+]
 
 # All that install.sh takes from the system; a Debian has them without asking.
 TOOLS = [
@@ -65,7 +70,15 @@ class Machine:
         self.log = folder / "log"
         self.env: dict[str, str] = {"FAKE_NO_VENV": "", "FAKE_PIP_SAYS": ""}
         (self.checkout / "tests").mkdir(parents=True)
-        for name in ("install.sh", "pyproject.toml", "requirements.txt", "tests/requirements.txt"):
+        (self.checkout / "systemd").mkdir()
+        service = ("systemd/install-checks.sh", "systemd/install-service.sh")
+        for name in (
+            "install.sh",
+            "pyproject.toml",
+            "requirements.txt",
+            "tests/requirements.txt",
+            *service,
+        ):
             shutil.copy(ROOT / name, self.checkout / name)
         self.bin.mkdir()
         for tool in (*TOOLS, "chmod"):
@@ -76,7 +89,8 @@ class Machine:
         self.program(
             "df", 'printf "Filesystem M Used Available\\n/dev/x 9 1 ${FAKE_MB-4000} 9 /\\n"'
         )
-        self.program("shellcheck", "")
+        for name in ("shellcheck", "mosquitto", "chromium", "chromedriver", "Xvfb", "gcc"):
+            self.program(name, "")
         self.python("python3", "3.11")
 
     @property
@@ -138,12 +152,12 @@ def check_failure(result: subprocess.CompletedProcess[str], status: int, *words:
 def test_help_names_every_option(machine: Machine) -> None:
     result = machine.run("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    options = set(
-        re.findall(r"^\s+(--\w+)(?: \||\))", (ROOT / "install.sh").read_text(), re.MULTILINE)
-    )
-    assert {"--try", "--test", "--help"} <= options
+    scripts = (ROOT / name for name in ("install.sh", "systemd/install-checks.sh"))
+    cases = re.findall(r"^\s+(--.*)\)", "".join(s.read_text() for s in scripts), re.MULTILINE)
+    options = {option for case in cases for option in re.findall(r"--[\w-]+", case)}
+    assert {"--try", "--test", "--help", "--upgrade", "--offline", "--dry-run"} <= options
     assert options | {"--runtime", "PYTHON", "LABELCAM_VENV"} <= set(
-        re.findall(r"--\w+|[A-Z_]{5,}", result.stdout)
+        re.findall(r"--[\w-]+|[A-Z_]{5,}", result.stdout)
     )
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert machine.run("-h").stdout == result.stdout
@@ -152,7 +166,6 @@ def test_help_names_every_option(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "--try"),
         (("--nonsense",), "--nonsense"),
         (("footage",), "footage"),
         (("--try", "--nonsense"), "--nonsense"),
@@ -349,21 +362,23 @@ def test_no_venv_module_is_named_and_installed_for_root(machine: Machine) -> Non
 
 
 def test_missing_test_programs_are_only_missed(machine: Machine) -> None:
-    (machine.bin / "shellcheck").unlink()
+    for name in ("shellcheck", "chromedriver"):
+        (machine.bin / name).unlink()
     result = machine.run("--test")
     assert result.returncode == 0
-    assert "will be skipped; what they need: sudo apt-get install shellcheck" in result.stderr
+    needed = "what they need: sudo apt-get install shellcheck chromium-driver"
+    assert f"will be skipped; {needed}" in result.stderr
     machine.env["FAKE_UID"] = "0"
-    machine.program("apt-get", 'echo "apt-get $*" >>"$FAKE_LOG"; exit 100')
+    machine.program(
+        "apt-get", 'echo "apt-get $*" >>"$FAKE_LOG"; [[ "$*" != *shellcheck && $1 == -qq ]]'
+    )
     machine.done()
     result = machine.run("--test")
     assert result.returncode == 0
     assert "Installing from Debian: shellcheck\n" in result.stderr
-    assert "will be skipped" in result.stderr
-    assert machine.done() == [
-        "apt-get -qq -y install --no-install-recommends shellcheck",
-        "apt-get -qq update",
-    ]
+    assert "what they need: sudo apt-get install shellcheck\n" in result.stderr
+    install = "apt-get -qq -y install --no-install-recommends"
+    assert machine.done()[-2:] == [f"{install} shellcheck", f"{install} chromium-driver"]
 
 
 # What pip says, shortened, under Debian 12 and 13.
@@ -385,7 +400,10 @@ ERROR: No matching distribution found for tflite-runtime==2.14.0
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (NO_NETWORK, ["index does not answer", "No matching distribution", "check the network"]),
+        (
+            NO_NETWORK,
+            ["index does not answer", "No matching distribution", "check network and clock"],
+        ),
         (NO_SPACE, ["no space left in", "make room"]),
         (NO_WHEEL, ["pip failed: No matching distribution found for tflite-runtime", "pip.log"]),
         ("killed", ["pip failed: killed;"]),
@@ -410,10 +428,37 @@ def test_pip_failure_is_one_line_and_the_next_start_mends_it(
 def test_failed_test_set_up_leaves_the_start_alone(machine: Machine) -> None:
     machine.run("--try")
     machine.env["FAKE_PIP_SAYS"] = NO_NETWORK
-    check_failure(machine.run("--test"), 1, "check the network")
+    check_failure(machine.run("--test"), 1, "check network and clock")
     machine.done()
     assert machine.run("--try").returncode == 0
     assert machine.done() == []
+
+
+def test_raspberry_pi_sees_the_packages_of_its_system(machine: Machine, tmp_path: Path) -> None:
+    script = machine.checkout / "install.sh"
+    model = tmp_path / "model"
+    model.write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    text = script.read_text()
+    assert text.count("/proc/device-tree/model") == 1
+    script.write_text(text.replace("/proc/device-tree/model", str(model)))
+    machine.run("--try")
+    assert machine.done()[0] == "venv --clear --system-site-packages"
+
+
+def test_what_was_broken_off_is_not_ready_when_its_cause_is_taken_back(machine: Machine) -> None:
+    machine.run("--test")
+    requirements = machine.checkout / "requirements.txt"
+    before = requirements.read_text()
+    requirements.write_text(f"{before}\npillow\n")
+    machine.env["FAKE_PIP_SAYS"] = "killed"
+    machine.run("--try")
+    machine.env["FAKE_PIP_SAYS"] = ""
+    requirements.write_text(before)
+    machine.done()
+    machine.run("--try")
+    assert machine.done()[0] == f"{PACKAGES} --force-reinstall"
+    machine.run("--test")
+    assert machine.done()[0] == f"{PACKAGES} -r tests/requirements.txt"
 
 
 def test_little_space_is_told_before_anything_is_made(machine: Machine) -> None:
@@ -421,6 +466,10 @@ def test_little_space_is_told_before_anything_is_made(machine: Machine) -> None:
     check_failure(machine.run("--try"), 1, "123 MB free", "make room")
     assert machine.done() == []
     assert not machine.venv.exists()
+    machine.env["FAKE_MB"] = "4000"
+    machine.run("--try")
+    machine.env["FAKE_MB"] = "123"
+    assert machine.run("--test").returncode == 0
 
 
 def test_pip_keeps_nothing_unless_told_where(machine: Machine) -> None:
@@ -440,6 +489,12 @@ def test_pip_keeps_nothing_unless_told_where(machine: Machine) -> None:
 def test_environment_of_another_user(machine: Machine) -> None:
     machine.venv.mkdir(mode=0o555)
     check_failure(machine.run("--try"), 1, "maker may not write", "remove it")
+    machine.venv.chmod(0o755)
+    machine.run("--test")
+    machine.venv.chmod(0o555)
+    assert machine.run("--try").returncode == 0
+    check_failure(machine.run("--test"), 1, "maker may not write", "remove it")
+    machine.venv.chmod(0o755)
 
 
 def test_two_at_once_take_turns(machine: Machine) -> None:
@@ -482,6 +537,11 @@ def test_scripts_pass_shellcheck(script: Path) -> None:
     shellcheck = shutil.which("shellcheck")
     if not shellcheck:
         pytest.skip("shellcheck is not installed: apt-get install shellcheck")
-    result = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [shellcheck, "-x", "-P", "SCRIPTDIR", script], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout
-    assert os.access(script, os.X_OK)
+    # What is only sourced has no interpreter of its own, and cannot be started.
+    text = script.read_text()
+    assert os.access(script, os.X_OK) == text.startswith("#!")
+    assert text.count("\n") < 300 or "lab" in script.parts

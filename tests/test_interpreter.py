@@ -1,5 +1,7 @@
 """Runtimes and delegates: what is engaged, and what is said when it is not."""
 
+import ctypes
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -8,9 +10,16 @@ import numpy as np
 import pytest
 
 from device import catalog, config, tflite_file, xnnpack
-from device.errors import DelegateError, DependencyError, ModelError
+from device.errors import (
+    ConfigError,
+    DelegateError,
+    DependencyError,
+    InferenceError,
+    ModelError,
+    UsageError,
+)
 from device.interpreter import RUNTIMES, Interpreter
-from tests.tiny import softmax_alone
+from tests.tiny import failing_model, softmax_alone
 
 EMBEDDED = catalog.MODELS / "efficientnet-lite0-224-int8.tflite"
 
@@ -73,6 +82,82 @@ def test_auto_goes_on_and_says_why_where_xnnpack_is_missing(
     assert [r.levelname for r in caplog.records if "does not export it" in r.message] == ["WARNING"]
     with pytest.raises(DelegateError, match="does not export it"):
         Interpreter(file, config.Model(delegate="xnnpack"))
+
+
+@pytest.mark.parametrize("delegate", ["auto", "xnnpack"])
+def test_a_32_bit_build_has_no_xnnpack(
+    colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, delegate: str
+) -> None:
+    if _installed() != "tflite-runtime":
+        pytest.skip("ai-edge-litert makes its own XNNPACK delegate")
+    monkeypatch.setattr(ctypes, "sizeof", lambda _: 4)
+    settings = config.Model(delegate=delegate)  # type: ignore[arg-type]
+    file = tflite_file.read(colours(softmax=True))
+    if delegate == "auto":
+        with Interpreter(file, settings) as interpreter:
+            assert interpreter.description.delegate == "none"
+            assert "32-bit build of tflite-runtime has none" in interpreter.description.reason
+    else:
+        with pytest.raises(DelegateError, match="32-bit build of tflite-runtime has none"):
+            Interpreter(file, settings)
+
+
+def test_xnnpack_got_the_flags_it_was_given() -> None:
+    if _installed() != "tflite-runtime":
+        pytest.skip("ai-edge-litert makes its own XNNPACK delegate")
+    library = ctypes.CDLL(importlib.import_module(xnnpack._LIBRARY).__file__)
+    flags, pool = library.TfLiteXNNPackDelegateGetFlags, library.TfLiteXNNPackDelegateGetThreadPool
+    flags.argtypes = pool.argtypes = [ctypes.c_void_p]
+    pool.restype = ctypes.c_void_p
+    for threads in (1, 2):
+        delegate = xnnpack.XnnpackDelegate(threads)
+        pointer = delegate._get_native_delegate_pointer()
+        # QS8 and QU8; and more threads than one need a pool.
+        assert flags(pointer) == 3
+        assert bool(pool(pointer)) == (threads > 1)
+        delegate.close()
+
+
+def test_another_layout_of_xnnpack_s_options_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    if _installed() != "tflite-runtime":
+        pytest.skip("ai-edge-litert makes its own XNNPACK delegate")
+
+    class Wider(ctypes.Structure):
+        _fields_ = (
+            ("num_threads", ctypes.c_int64),
+            ("flags", ctypes.c_uint32),
+            ("spare", ctypes.c_char * 116),
+        )
+
+    monkeypatch.setattr(xnnpack, "_Options", Wider)
+    with pytest.raises(DelegateError, match=r"has other options than 2\.14"):
+        xnnpack.XnnpackDelegate(1)
+
+
+@pytest.mark.parametrize("threads", [-1, 65, 10_000])
+def test_a_number_of_threads_that_cannot_be(threads: int) -> None:
+    with pytest.raises(UsageError, match=f"threads = {threads}: expected 1 to 64, or 0"):
+        Interpreter(tflite_file.read(EMBEDDED), config.Model(threads=threads))
+    with pytest.raises(ConfigError, match=f"threads = {threads}"):
+        config.load(settings=[f"model.threads={threads}"])
+
+
+def test_no_number_of_threads_means_one_at_least(colours: Callable[..., Path]) -> None:
+    with Interpreter(tflite_file.read(colours()), config.Model(threads=0)) as interpreter:
+        assert interpreter.description.threads >= 1
+
+
+def test_a_model_that_loads_and_fails_in_invoke(tmp_path: Path) -> None:
+    path = tmp_path / "failing.tflite"
+    path.write_bytes(failing_model())
+    with Interpreter(tflite_file.read(path), config.Model()) as interpreter:
+        for _ in range(3):
+            with pytest.raises(InferenceError) as caught:
+                interpreter.invoke()
+            assert str(caught.value) == (
+                f"model failing.tflite: failed in invoke() on {interpreter.description.runtime}: "
+                "gather index out of bounds; node number 0 (GATHER) failed to invoke"
+            )
 
 
 def test_a_delegate_that_takes_nothing_is_an_error_when_it_was_asked_for(tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
 """The node: cameras side by side, sinks kept apart, and the slot between the threads."""
 
+import dataclasses
 import logging
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from device import config, node
-from device.errors import CameraError
+from device import config, node, picture_health
+from device.cameras import Camera
+from device.commands import Command
+from device.errors import CameraError, OutputClosed
 from device.events import LabelChange, Observation, Snapshot
 from device.frames import Frame, LatestFrame
 from device.node import Node
-from device.sinks.lines import OutputClosed
 from tests.conftest import frame_of
 
 
@@ -131,3 +137,183 @@ def test_a_rate_limit_holds(recorder: Recorder) -> None:
     Node(settings, frames=6).run()
     times = [observation.frame.captured_at for observation in recorder.observed]
     assert times[-1] - times[0] >= 4 / 20
+
+
+class TestCamerasThatFail:
+    """What the sinks learn of a camera that stalls, with a camera that is told when to."""
+
+    @pytest.fixture
+    def opener(self, monkeypatch: pytest.MonkeyPatch) -> "Flaky":
+        flaky = Flaky()
+        monkeypatch.setattr(node, "open_camera", flaky)
+        return flaky
+
+    def test_no_stale_label_and_the_state_at_once(
+        self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
+    ) -> None:
+        opener.stalls_after = [6]
+        settings = config.Config(
+            camera=(config.Camera(name="door", stall_s=0.5, watch_picture=False),),
+            model=config.Model(name=str(colours(softmax=True))),
+            decide=config.Decide(enter=0.35, exit=0.2, min_frames=2, smoothing_s=0),
+        )
+        assert Node(settings, frames=12).run() == 0
+        labels = [(change.previous, change.label) for change in recorder.changed]
+        assert labels == [(None, "red"), ("red", "unavailable"), ("unavailable", "red")]
+        assert recorder.changed[1].score == 0
+        assert recorder.changed[1].held_s == pytest.approx(0.5, abs=0.4)
+        states = [snapshot.cameras[0].state for snapshot in recorder.reported]
+        order = [
+            state for state, before in zip(states, [None, *states], strict=False) if state != before
+        ]
+        assert order[-4:] == ["live", "stalled", "lost", "live"]
+        last = recorder.reported[-1].cameras[0]
+        assert (last.reopenings, last.problem) == (1, "")
+        while_away = [o for o in recorder.observed if o.label == "red"]
+        gone_at, back_at = recorder.changed[1].at, recorder.changed[2].at
+        assert not [o for o in while_away if gone_at < o.at < back_at]
+
+    @pytest.mark.usefixtures("recorder")
+    def test_a_camera_that_was_given_up_ends_the_process_with_its_reason(
+        self, opener: "Flaky", colours: Callable[..., Path]
+    ) -> None:
+        opener.absent = True
+        settings = config.Config(
+            camera=(config.Camera(name="door", give_up_s=0.2),),
+            model=config.Model(name=str(colours(softmax=True))),
+        )
+        with pytest.raises(CameraError, match=r"it: no such device; gave up after 0 s"):
+            Node(settings, patient=True).run()
+        with pytest.raises(CameraError, match=r"it: no such device$"):
+            Node(settings).run()
+
+    def test_one_that_works_keeps_the_process_while_another_is_away(
+        self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
+    ) -> None:
+        opener.absent_name = "yard"
+        cameras = tuple(
+            config.Camera(name=name, give_up_s=0.1, watch_picture=False)
+            for name in ("door", "yard")
+        )
+        settings = config.Config(
+            camera=cameras, model=config.Model(name=str(colours(softmax=True)))
+        )
+        assert Node(settings, frames=40, patient=True).run() == 0
+        assert {observation.camera for observation in recorder.observed} == {"door"}
+        last = recorder.reported[-1]
+        assert [camera.state for camera in last.cameras] == ["live", "lost"]
+
+    @pytest.mark.usefixtures("opener")
+    def test_a_frozen_picture_is_reported(
+        self,
+        recorder: Recorder,
+        colours: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(picture_health, "_FROZEN_S", 0.1)
+        monkeypatch.setattr(picture_health, "PERIOD_S", 0.05)
+        settings = config.Config(
+            camera=(config.Camera(name="door"),),
+            model=config.Model(name=str(colours(softmax=True))),
+        )
+        Node(settings, frames=60).run()
+        assert "frozen" in recorder.reported[-1].cameras[0].picture
+
+    def test_a_snapshot_is_the_large_picture_where_the_camera_has_one(
+        self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
+    ) -> None:
+        opener.large = True
+        settings = config.Config(
+            camera=(config.Camera(name="door", watch_picture=False),),
+            model=config.Model(name=str(colours(softmax=True))),
+        )
+        device = Node(settings, frames=30)
+        threading.Timer(0.1, device.submit, [Command("door", "snapshot")]).start()
+        device.run()
+        (snapshot,) = [o for o in recorder.observed if o.snapshot]
+        assert snapshot.frame.width == 64
+        assert all(o.frame.width == 16 for o in recorder.observed if not o.snapshot)
+
+
+class Flaky:
+    """Opens a camera that shows plain red a hundred times a second, until it stalls."""
+
+    def __init__(self) -> None:
+        self.stalls_after: list[int] = []
+        self.absent = False
+        self.absent_name = ""
+        self.large = False
+
+    def __call__(self, settings: config.Camera, stop: threading.Event, **_: object) -> Camera:
+        if self.absent or settings.name == self.absent_name:
+            raise CameraError("it", "no such device")
+        camera = _Red(stop, self.stalls_after.pop(0) if self.stalls_after else None)
+        camera.has_large = self.large
+        return camera
+
+
+class _Red(Camera):
+    source = "it"
+
+    def __init__(self, stop: threading.Event, stalls_after: int | None) -> None:
+        self._stop = stop
+        self._left = stalls_after
+
+    def read(self) -> Frame | None:
+        if self._stop.wait(None if self._left == 0 else 0.01):
+            return None
+        if self._left is not None:
+            self._left -= 1
+        red = np.zeros((16, 16, 3), np.uint8) + np.array([0, 0, 255], np.uint8)
+        frame = frame_of(red, at=time.monotonic())
+        if not self.picture_wanted:
+            return frame
+        self.picture_wanted = False
+        return dataclasses.replace(frame, large=frame_of(np.zeros((48, 64, 3), np.uint8)))
+
+    def close(self) -> None: ...
+
+
+def test_regions_of_one_camera_have_labels_of_their_own(
+    recorder: Recorder, colours: Callable[..., Path], tmp_path: Path
+) -> None:
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :32, 2], picture[:, 32:, 0] = 255, 255  # red on the left, blue on the right
+    cv2.imwrite(str(tmp_path / "halves.png"), picture)
+    regions = (
+        config.Region(name="left", box=(0.0, 0.0, 0.5, 1.0)),
+        config.Region(name="right", box=(0.5, 0.0, 1.0, 1.0)),
+    )
+    settings = config.Config(
+        camera=(config.Camera(name="door", source=str(tmp_path / "halves.png"), regions=regions),),
+        model=config.Model(name=str(colours(softmax=True))),
+        decide=config.Decide(enter=0.35, exit=0.2),
+    )
+    Node(settings).run()
+    assert {(change.camera, change.label) for change in recorder.changed} == {
+        ("door/left", "red"),
+        ("door/right", "blue"),
+    }
+    assert [camera.name for camera in recorder.reported[-1].cameras] == ["door/left", "door/right"]
+
+
+def test_a_camera_has_a_model_of_its_own(recorder: Recorder, colours: Callable[..., Path]) -> None:
+    other = colours("other.tflite", softmax=True)
+    other.with_suffix(".txt").write_text("rot\ngrün\nblau\n")
+    cameras = (
+        config.Camera(name="door", source="synthetic"),
+        config.Camera(name="yard", source="synthetic", model=str(other)),
+    )
+    settings = config.Config(camera=cameras, model=config.Model(name=str(colours(softmax=True))))
+    Node(settings, frames=20).run()
+    labels = {(o.camera, p.label) for o in recorder.observed for p in o.predictions}
+    assert {label for camera, label in labels if camera == "door"} == {"red", "green", "blue"}
+    assert {label for camera, label in labels if camera == "yard"} == {"rot", "grün", "blau"}
+
+
+@pytest.mark.slow
+def test_four_cameras_share_the_machine_fairly(recorder: Recorder) -> None:
+    cameras = tuple(config.Camera(name=f"c{n}", source="synthetic", fps=30) for n in range(4))
+    Node(config.Config(camera=cameras), frames=400).run()
+    counts = [sum(o.camera == camera.name for o in recorder.observed) for camera in cameras]
+    assert max(counts) <= 1.1 * min(counts), counts

@@ -1,5 +1,9 @@
 """Models of a few hundred bytes for tests, written by the project's own writer."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
 import numpy as np
 
 from models.tflite_writer import Graph, Quantization, TensorType
@@ -49,3 +53,107 @@ def softmax_alone() -> bytes:
     out = graph.tensor("shares", (1, 1, 1, 3), TensorType.UINT8, shares)
     graph.softmax(image, out)
     return graph.serialize([image], [out], "softmax")
+
+
+def edgetpu_model(
+    dtype: str = "uint8",
+    scale: float = 1 / 128,
+    zero_point: int = 128,
+    *,
+    side: int = 8,
+    channels: int = 3,
+    classes: int = 3,
+) -> bytes:
+    """The smallest model that looks compiled for the Edge TPU: one operator of libedgetpu's.
+
+    Its ends are those of ``colour_model``, whose twin it is.
+    """
+    kind = TensorType[dtype.upper()]
+    quantization = (scale, zero_point)
+    return _one_operator(
+        "edgetpu-custom-op",
+        [("image", (1, side, side, channels), kind, quantization)],
+        ("means", (1, classes), kind, quantization),
+    )
+
+
+def failing_model() -> bytes:
+    """A model that loads, and fails in invoke(): GATHER of a row that is not there."""
+    return _one_operator(
+        36,
+        [
+            ("image", (1, 8, 8, 3), TensorType.UINT8, (1 / 128, 128)),
+            ("row", (1,), TensorType.INT32, None),
+        ],
+        ("rows", (1, 8, 8, 3), TensorType.UINT8, (1 / 128, 128)),
+        constant=np.array([7], np.int32).tobytes(),
+    )
+
+
+_Tensor = tuple[str, tuple[int, ...], TensorType, tuple[float, int] | None]
+
+
+def _one_operator(
+    operator: int | str, inputs: list[_Tensor], output: _Tensor, constant: bytes = b""
+) -> bytes:
+    """A file of one operator, by its code or, a custom one, by its name.
+
+    ``constant`` is the data of the last input where it is one; the model takes the first.
+    """
+    builder = flatbuffers.Builder(1024)
+
+    def table(slots: int, *values: tuple[int, str, Any]) -> int:
+        builder.StartObject(slots)
+        for slot, kind, value in values:
+            getattr(builder, f"Prepend{kind}Slot")(slot, value, 0)
+        return int(builder.EndObject())
+
+    def numbers(values: Sequence[float], dtype: type[np.generic]) -> tuple[str, int]:
+        return "UOffsetTRelative", builder.CreateNumpyVector(np.array(values, dtype))
+
+    def vector(offsets: Sequence[int]) -> tuple[str, int]:
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return "UOffsetTRelative", builder.EndVector()
+
+    def text(value: str) -> tuple[str, int]:
+        return "UOffsetTRelative", builder.CreateString(value)
+
+    def tensor(number: int, described: _Tensor) -> int:
+        name, shape, kind, quantization = described
+        slots: list[tuple[int, str, Any]] = [
+            (0, *numbers(shape, np.int32)),
+            (1, "Int8", int(kind)),
+            (2, "Uint32", number + 1),
+            (3, *text(name)),
+        ]
+        if quantization:
+            scale, zero_point = quantization
+            ends = (2, *numbers([scale], np.float32)), (3, *numbers([zero_point], np.int64))
+            slots.append((4, "UOffsetTRelative", table(7, *ends)))
+        return table(8, *slots)
+
+    tensors = [*inputs, output]
+    data = [b""] * (len(inputs) + 2)
+    data[len(inputs)] = constant
+    buffers = vector(
+        [
+            table(1, (0, "UOffsetTRelative", builder.CreateByteVector(d))) if d else table(1)
+            for d in data
+        ]
+    )
+    listed = vector([tensor(*numbered) for numbered in enumerate(tensors)])
+    taken = numbers(range(len(inputs)), np.int32)
+    given = numbers([len(inputs)], np.int32)
+    code = 32 if isinstance(operator, str) else operator
+    codes: list[tuple[int, str, Any]] = [(0, "Int8", code), (2, "Int32", 1), (3, "Int32", code)]
+    if isinstance(operator, str):
+        codes.append((1, *text(operator)))
+    listed_codes = vector([table(4, *codes)])
+    nodes = vector([table(6, (0, "Uint32", 0), (1, *taken), (2, *given))])
+    first = numbers([0], np.int32)
+    graph = vector([table(5, (0, *listed), (1, *first), (2, *given), (3, *nodes))])
+    model = table(5, (0, "Uint32", 3), (1, *listed_codes), (2, *graph), (4, *buffers))
+    builder.Finish(model, b"TFL3")
+    return bytes(builder.Output())

@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from device import config
-from device.errors import CameraError, UsageError
+from device.errors import CameraError, ConfigError, DependencyError, UsageError
 from device.frames import Frame
+
+Size = tuple[int, int]
 
 FOOTAGE = Path(__file__).resolve().parents[2] / "models" / "footage" / "demo.mp4"
 
 _REMEDY = (
-    "give --source footage, synthetic, /dev/videoN, a video, a picture, a folder of pictures "
-    "or an http(s) or rtsp URL"
+    "give --source footage, synthetic, pi, /dev/videoN, usb:VENDOR:PRODUCT, a video, a picture, "
+    "a folder of pictures or an http(s) or rtsp URL"
 )
 _DEVICE = re.compile(r"/dev/(video\d|v4l/)")
 _log = logging.getLogger("labelcam.cameras")
@@ -28,10 +30,21 @@ _log = logging.getLogger("labelcam.cameras")
 class Camera(Protocol):
     """Frames, one after the other. One thread reads and closes it.
 
-    ``source`` says in a few words where the frames come from, without any password.
+    ``source`` says in a few words where the frames come from, without any password. What is
+    ``live`` is opened again when it fails, under the name ``again`` where there is a better
+    one than that in the configuration; a recording ends. Of most cameras only the newest
+    frame counts, but where ``every_frame`` is set each waits until the one before was taken.
+    ``skipped`` counts what it could not make a frame of. Where ``has_large`` is set, the
+    frame after ``picture_wanted`` was set has a ``large`` one with it.
     """
 
     source: str
+    live: bool = True
+    again: str = ""
+    every_frame: bool = False
+    skipped: int = 0
+    has_large: bool = False
+    picture_wanted: bool = False
 
     def read(self) -> Frame | None:
         """Wait for the next frame; None when the source is at its end or was told to stop.
@@ -59,33 +72,52 @@ class Camera(Protocol):
         self.close()
 
 
-def open_camera(settings: config.Camera, stop: threading.Event | None = None) -> Camera:
+def open_camera(  # noqa: PLR0911 - one for each kind of source
+    settings: config.Camera, stop: threading.Event | None = None, wanted: Size | None = None
+) -> Camera:
     """The camera that ``settings.source`` names, open and proved to deliver.
 
-    ``stop``, once set, ends every wait for the time of the next recorded picture. A source
-    that is named never falls back to another; ``auto`` takes the first device that captures
-    and logs which. Raises CameraError for what is absent, busy or broken, UsageError for a
-    source that could never be one.
+    ``stop``, once set, ends every wait for a frame. ``wanted`` is the width and height that
+    are made of a frame in the end, for a camera that scales by itself. A source that is named
+    never falls back to another; ``auto`` takes the first device that captures and logs which.
+    Raises CameraError for what is absent, busy or broken, UsageError for a source that could
+    never be one, DependencyError for a package that it needs.
     """
     stop = stop or threading.Event()
     source = settings.source.strip()
     if source == "auto":
-        return _first_device(settings)
+        return _first_device(settings, stop, wanted)
+    if re.fullmatch(r"pi(:.*)?", source):
+        from device.cameras.pi import PiCamera
+
+        return PiCamera(settings, stop, source.partition(":")[2], wanted)
+    if settings.controls != config.CameraControls():
+        raise ConfigError(
+            "camera.controls", f"only a Raspberry Pi's camera takes them, not {shown(source)}"
+        )
     if source == "footage":
         return _open_file(FOOTAGE, source, settings, stop)
+    if source.startswith("replay:"):
+        from device.cameras.replay import ReplayCamera
+
+        return ReplayCamera(source, stop)
+    if source.startswith(("usb:", "bus:")):
+        from device.cameras.v4l2 import V4l2Camera, find_by_name
+
+        return V4l2Camera(find_by_name(source), settings, stop)
     kind, _, knobs = source.partition("?")
     if kind == "synthetic":
         from device.cameras.synthetic import SyntheticCamera
 
         return SyntheticCamera(settings, stop, knobs)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
-        return _open_url(source, stop)
+        return _open_url(source, settings, stop)
     path = Path(f"/dev/video{source}" if source.isdecimal() else source)
     mode = 0 if _DEVICE.match(str(path)) else _mode(path, str(path))
     if mode == 0 or stat.S_ISCHR(mode):
         from device.cameras.v4l2 import V4l2Camera
 
-        return V4l2Camera(path, settings)
+        return V4l2Camera(path, settings, stop)
     return _open_file(path, str(path), settings, stop)
 
 
@@ -110,26 +142,39 @@ def shown(source: str) -> str:
     return f"{url[1]}{hidden_user}{parts['place']}{hidden_rest}"
 
 
-def _first_device(settings: config.Camera) -> Camera:
-    from device.cameras.v4l2 import V4l2Camera, find_devices
+def _first_device(settings: config.Camera, stop: threading.Event, wanted: Size | None) -> Camera:
+    """A Raspberry Pi's own camera where there is one, else the first that captures."""
+    from device.cameras.v4l2 import V4l2Camera, find_devices, has_pi_camera
 
     found, looked_at = find_devices()
+    if has_pi_camera():
+        from device.cameras.pi import PiCamera
+
+        try:
+            pi = PiCamera(settings, stop, "", wanted)
+        except (CameraError, DependencyError) as error:
+            if not found:
+                raise
+            _log.info("camera auto: not the Raspberry Pi's own (%s)", error)
+        else:
+            _log.info("camera auto: chose %s, the Raspberry Pi's own", pi.source)
+            return pi
     if not found:
         seen = "; ".join(looked_at) or "there is no /dev/video*"
         raise CameraError("auto", f"no camera found ({seen}); plug one in, or {_REMEDY}")
-    path, card = found[0]
-    camera = V4l2Camera(path, settings)
-    _log.info("camera auto: chose %s (%s), the first that captures", path, card)
+    path, node = found[0]
+    camera = V4l2Camera(path, settings, stop)
+    _log.info("camera auto: chose %s (%s), the first that captures", path, node.card)
     return camera
 
 
-def _open_url(url: str, stop: threading.Event) -> Camera:
+def _open_url(url: str, settings: config.Camera, stop: threading.Event) -> Camera:
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https", "rtsp", "rtsps"):
         raise UsageError(f"camera {shown(url)}: {scheme}:// is not a camera; {_REMEDY}")
     from device.cameras.stream import open_url
 
-    return open_url(url, shown(url), stop)
+    return open_url(url, shown(url), settings, stop)
 
 
 def _open_file(path: Path, source: str, settings: config.Camera, stop: threading.Event) -> Camera:

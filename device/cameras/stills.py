@@ -26,6 +26,8 @@ class StillsCamera(Camera):
     cannot be read is skipped, counted in ``skipped`` and logged.
     """
 
+    live = False
+
     def __init__(
         self, path: Path, source: str, settings: config.Camera, stop: threading.Event
     ) -> None:

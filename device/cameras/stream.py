@@ -11,14 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from device import config
 from device.cameras import Camera
 from device.cameras.pace import Pace
-from device.errors import CameraError, CameraStalled
+from device.errors import CameraError, CameraStalled, ConfigError
 from device.frames import Frame
 from device.pictures import as_frame, quiet_opencv
 
 _OPEN_TIMEOUT_S = 5.0
-_READ_TIMEOUT_S = 5.0
+# The age of the last frame says first that a stream has stalled; then FFmpeg lets go too.
+_READ_GRACE_S = 1.0
 # A packet lost on the way fails one read; more in a row than this and the stream is over.
 _LIVE_ATTEMPTS = 10
 # A recording counts as whole when so little is missing: counts are often estimates.
@@ -44,26 +46,38 @@ def open_video(path: Path, source: str, stop: threading.Event) -> Camera:
     return RecordedVideo(capture, source, stop)
 
 
-def open_url(url: str, source: str, stop: threading.Event) -> Camera:
-    """The stream at the URL: live, or played once where it has an end. Raises CameraError."""
+def open_url(url: str, source: str, settings: config.Camera, stop: threading.Event) -> Camera:
+    """The stream at the URL: live, or played once where it has an end.
+
+    Raises CameraError, ConfigError where a server is to be verified and cannot be.
+    """
+    if settings.tls_verify and url.lower().startswith(("https://", "rtsps://")):
+        raise ConfigError(
+            "camera.tls_verify",
+            f"true, but the FFmpeg in OpenCV cannot verify who sends {source}; set it to false to "
+            "take whoever answers",
+        )
+    read_timeout_s = settings.stall_s + _READ_GRACE_S
     capture = _capture(
         url,
         (
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             int(_OPEN_TIMEOUT_S * 1000),
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            int(_READ_TIMEOUT_S * 1000),
+            int(read_timeout_s * 1000),
         ),
     )
     if not capture.isOpened():
         raise CameraError(source, _why_not(url))
     if _frame_count(capture):
         return RecordedVideo(capture, source, stop)
-    return LiveStream(capture, source)
+    return LiveStream(capture, source, read_timeout_s, stop)
 
 
 class RecordedVideo(Camera):
     """A video with an end: at the recorded pace, once, and an error when it breaks off."""
+
+    live = False
 
     def __init__(self, capture: cv2.VideoCapture, source: str, stop: threading.Event) -> None:
         self.source = source
@@ -129,9 +143,13 @@ class RecordedVideo(Camera):
 class LiveStream(Camera):
     """A stream without an end: frames as they come."""
 
-    def __init__(self, capture: cv2.VideoCapture, source: str) -> None:
+    def __init__(
+        self, capture: cv2.VideoCapture, source: str, timeout_s: float, stop: threading.Event
+    ) -> None:
         self.source = source
         self._capture = capture
+        self._timeout_s = timeout_s
+        self._stop = stop
         self._number = 0
         self._closed = False
 
@@ -139,17 +157,17 @@ class LiveStream(Camera):
         """The next frame, BGR, as soon as it is here."""
         asked_at = time.monotonic()
         for _ in range(_LIVE_ATTEMPTS):
-            if self._closed:
+            if self._closed or self._stop.is_set():
                 return None
             taken, pixels = self._capture.read()
             if taken:
                 frame = as_frame(np.asarray(pixels, np.uint8), self._number)
                 self._number += 1
                 return frame
-            if time.monotonic() - asked_at >= _READ_TIMEOUT_S * 0.9:
+            if time.monotonic() - asked_at >= self._timeout_s * 0.9:
                 raise CameraStalled(
                     self.source,
-                    f"gave no frame for {_READ_TIMEOUT_S:g} s after {self._number}; check the "
+                    f"gave no frame for {self._timeout_s:g} s after {self._number}; check the "
                     "camera and the network",
                 )
         raise CameraError(

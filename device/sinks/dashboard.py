@@ -10,19 +10,23 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 from rich.color import ColorSystem
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.style import Style
 
-from device.events import CameraHealth, Description, LabelChange, Observation, Snapshot
+from device import vitals
+from device.events import CameraHealth, LabelChange, Observation, SinkHealth, Snapshot
 from device.sinks.lines import backend, printable
+from device.vitals import Vitals
 
 PERIOD_S = 0.1  # ten pictures a second are as many as an eye reads
 _REPAIR_EVERY = 10  # pictures: once a second all lines are sent again
+_VITALS_EVERY = 20  # pictures: the board's temperature moves slowly
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
 
 _Line = list[Segment]
 
@@ -102,15 +106,24 @@ class Dashboard:
     """What the display shows, as styled lines for any size; no I/O.
 
     ``observations`` and ``snapshot`` are set by the node's thread, ``lines`` is called by
-    the display's; each is one reference, replaced and never changed.
+    the display's; each is one reference, replaced and never changed. ``picture`` draws a
+    frame as lines of at most so many columns and rows, where one is wanted.
     """
 
-    def __init__(self, top: int, glyphs: Glyphs, color: bool) -> None:
+    def __init__(
+        self,
+        top: int,
+        glyphs: Glyphs,
+        color: bool,
+        picture: Callable[[Observation, int, int], list[str]] | None = None,
+    ) -> None:
         self.observations: dict[str, Observation] = {}
         self.changes: dict[str, LabelChange] = {}
         self.snapshot: Snapshot | None = None
         self.log: deque[str] = deque(maxlen=8)
         self.note = ""
+        self.vitals: Vitals | None = None
+        self._picture = picture
         self._top = top
         self._glyphs = glyphs
         self._scores: deque[tuple[str | None, float]] = deque(maxlen=256)
@@ -141,6 +154,13 @@ class Dashboard:
         # Each with its rank: what does not fit goes from the highest rank down.
         sections: list[tuple[int, list[_Line]]] = [(1, [self._header(shown, camera, inner)])]
         sections.append((0, self._headline(first, camera, inner, height)))
+        if first and self._picture:
+            rows = self._picture(first, inner, max(6, height // 3))
+            # As a control it has no width for what measures and crops: it was made to fit.
+            blocks = [[Segment(row, None, [(ControlType.SHOW_CURSOR,)])] for row in rows]
+            sections.append((2, blocks))
+        if troubles := self._troubles(camera, snapshot):
+            sections.append((1, troubles))
         if first and (not camera or camera.state == "live"):
             sections.append((2, self._bars(first, inner)))
             sections.append((4, [self._sparkline(first, inner)]))
@@ -149,7 +169,7 @@ class Dashboard:
         if camera and camera.stages:
             sections.append((6, self._stages(camera, inner)))
         if snapshot:
-            sections.append((5, self._backend(snapshot.interpreter, inner)))
+            sections.append((5, self._backend(snapshot, inner)))
         if self.note:
             sections.append((3, [[Segment(printable(self.note), self._quiet)]]))
         # The past gets the room that is left, an empty line above each section being kept.
@@ -162,6 +182,9 @@ class Dashboard:
     def _header(self, shown: str | None, camera: CameraHealth | None, width: int) -> _Line:
         name = f"labelcam  {printable(shown)}" if shown else "labelcam"
         rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
+        if self.vitals and self.vitals.temperature_c is not None:
+            degree = "°" if self._glyphs is not ASCII else " "
+            rate = f"{self.vitals.temperature_c:.0f}{degree}C  {rate}".rstrip()
         source = f" {self._glyphs.dot} {printable(camera.source)}" if camera else ""
         source = self._cropped(source, max(0, width - cell_len(name) - len(rate) - 2))
         return [Segment(name, self._bold), Segment(source, self._dim), Segment(f"  {rate}")]
@@ -267,8 +290,20 @@ class Dashboard:
         head, *body = ["".join(row) for row in cells]
         return [[Segment(head, self._dim)], *([Segment(text)] for text in body)]
 
-    def _backend(self, interpreter: Description, width: int) -> list[_Line]:
-        parts = (printable(interpreter.model), *backend(interpreter))
+    def _troubles(self, camera: CameraHealth | None, snapshot: Snapshot | None) -> list[_Line]:
+        """What is wrong with the picture, the board and the ways out, a line each."""
+        lines = []
+        if camera and camera.picture:
+            lines.append([Segment(f"picture {', '.join(camera.picture)}", self._quiet)])
+        if self.vitals and self.vitals.throttling:
+            lines.append([Segment(", ".join(self.vitals.throttling), self._quiet)])
+        broken = [sink for sink in snapshot.sinks if sink.problem] if snapshot else []
+        lines += [[Segment(f"{s.name}: {printable(s.problem)}", self._alarm)] for s in broken]
+        return lines
+
+    def _backend(self, snapshot: Snapshot, width: int) -> list[_Line]:
+        interpreter = snapshot.interpreter
+        parts = (printable(interpreter.model), *backend(interpreter), *_working(snapshot.sinks))
         lines: list[str] = []
         separator = f" {self._glyphs.dot} "
         for part in parts:
@@ -283,6 +318,11 @@ class Dashboard:
         if cell_len(text) <= width:
             return set_cell_size(text, width)
         return set_cell_size(text, max(0, width - 1)) + self._glyphs.ellipsis
+
+
+def _working(sinks: Iterable[SinkHealth]) -> list[str]:
+    """The other ways out that work; this one is seen to."""
+    return [f"{sink.name} works" for sink in sinks if not sink.problem and sink.name != "terminal"]
 
 
 def _columns(width: int) -> tuple[int, int]:
@@ -303,7 +343,9 @@ def _stacked(sections: Iterable[tuple[int, list[_Line]]], height: int, width: in
             stacked.append([])
             spare -= 1
         stacked += [[Segment("  "), *line] for line in lines]
-    return [Segment.adjust_line_length(line, width, pad=False) for line in stacked[:height]]
+    # Never up to the last column: the cursor stays on it, and clearing the rest of the line
+    # would take its character.
+    return [Segment.adjust_line_length(line, width - 2, pad=False) for line in stacked[:height]]
 
 
 class Screen:
@@ -320,11 +362,27 @@ class Screen:
         self._fd = fd
         self._encoding = encoding
         self._stop = threading.Event()
+        self._entered = False
         self._shown: list[str] = []
         self._size = (0, 0)
+        self._vitals = vitals.Board()
+        self._held = threading.Event()
+        self._left = threading.Event()
         # A daemon: a terminal that never takes another byte must not keep the process.
         self._thread = threading.Thread(target=self._run, name="labelcam-terminal", daemon=True)
+
+    def start(self) -> None:
+        """Take the terminal and begin to draw."""
         self._thread.start()
+
+    def hold(self) -> None:
+        """Give the terminal back as it was until ``resume``; waits a moment until it is done."""
+        self._held.set()
+        self._left.wait(1.0)
+
+    def resume(self) -> None:
+        """Go on drawing, once the terminal is ours again."""
+        self._held.clear()
 
     def close(self) -> None:
         """Stop drawing and give the terminal back as it was."""
@@ -333,18 +391,41 @@ class Screen:
 
     def _run(self) -> None:
         try:
-            self._write("\x1b[?1049h\x1b[?25l")
-            picture = 0
-            while True:
-                self._draw(whole=picture % _REPAIR_EVERY == 0)
-                picture += 1
+            for picture in itertools.count():
+                if picture % _VITALS_EVERY == 0:
+                    self._dashboard.vitals = self._vitals.read()
+                if self._is_ours():
+                    self._draw(whole=picture % _REPAIR_EVERY == 0)
                 if self._stop.wait(PERIOD_S):
                     break
         except OSError as error:
             self.error = error
         finally:
             with contextlib.suppress(OSError):
-                self._write("\x1b[0m\x1b[?25h\x1b[?1049l")
+                self._leave()
+
+    def _is_ours(self) -> bool:
+        """Whether the terminal is to be drawn on now; enters and leaves it as that changes."""
+        if self._held.is_set() or not self._in_foreground():
+            self._leave()
+            self._left.set()
+            return False
+        self._left.clear()
+        if not self._entered and self._write(_ENTER):
+            self._entered, self._size = True, (0, 0)
+        return self._entered
+
+    def _leave(self) -> None:
+        if self._entered and self._write(_LEAVE):
+            self._entered = False
+
+    def _in_foreground(self) -> bool:
+        """Whether the shell has given us the terminal; it has not after Ctrl-Z and ``bg``."""
+        try:
+            return os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:
+            # A terminal, but not the one that we were started from.
+            return True
 
     def _draw(self, *, whole: bool) -> None:
         self._dashboard.sample()
@@ -353,10 +434,14 @@ class Screen:
         width, height = size.columns or 80, size.lines or 24
         lines = [_ansi(line) for line in self._dashboard.lines(width, height)]
         # Only lines that changed are sent; now and then all, should something else have
-        # written to the terminal. What was there beyond the last line is cleared.
+        # written to the terminal.
         out = []
-        if whole or size != self._size or len(lines) < len(self._shown):
+        if size != self._size:
+            # A terminal that was made narrower has wrapped what it had.
+            out.append("\x1b[2J")
             self._shown, self._size = [], size
+        elif whole or len(lines) < len(self._shown):
+            self._shown = []
             if len(lines) < height:
                 out.append(f"\x1b[{len(lines) + 1};1H\x1b[J")
         for row, line in enumerate(lines):

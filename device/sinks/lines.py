@@ -4,15 +4,8 @@ import contextlib
 import os
 from typing import TextIO
 
-from device.errors import SinkError
+from device.errors import OutputClosed
 from device.events import Description
-
-
-class OutputClosed(SinkError):
-    """Whoever read our output has gone, as ``head`` does: time to end, quietly."""
-
-    def __init__(self) -> None:
-        super().__init__("the output was closed by its reader")
 
 
 def write_line(file: TextIO, line: bytes) -> None:

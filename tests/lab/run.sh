@@ -4,10 +4,11 @@
 # The lab is $LABELCAM_LAB, else ../shared/lab beside the checkout. It keeps its trees in $LAB.
 # Exits with the job's status, or with 77 and a loud line where the lab cannot run.
 # The job finds the checkout, without what git ignores, in /host/checkout, pictures and models
-# in $LABELCAM_TESTDATA if there are any, and a network. JOB_S bounds its time in seconds.
+# in $LABELCAM_TESTDATA if there are any, and a network. What it puts into /wheels is there the
+# next time; /host/standin.so is the stand-in for libedgetpu. JOB_S bounds its time in seconds.
 set -euo pipefail
 
-suite=$1 job=$2
+suite=${1:?which Debian?} job=${2:?which job?}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 lab=${LABELCAM_LAB:-$here/../shared/lab}
 testdata=${LABELCAM_TESTDATA:-$here/../shared/testdata}
@@ -30,10 +31,14 @@ fill_share() {
     trap 'rm -rf "$share"' EXIT
     mkdir "$share/checkout"
     git -C "$here" ls-files -co --exclude-standard -z |
-        tar -C "$here" --null -T - -c | tar -C "$share/checkout" -x --no-same-owner
-    nspawn_arguments=
+        tar -C "$here" --null --ignore-failed-read -T - -c 2>/dev/null | tar -C "$share/checkout" -x --no-same-owner
+    wheels=$here/.venv-cache/wheels-$suite
+    mkdir -p "$wheels"
+    nspawn_arguments="--bind=$wheels:/wheels"
+    ! command -v gcc >/dev/null ||
+        gcc -std=gnu11 -O1 -shared -fPIC -o "$share/standin.so" "$here/tests/edgetpu/standin.c"
     if [[ -d $testdata ]]; then
-        nspawn_arguments="--bind-ro=$(readlink -f "$testdata"):/testdata"
+        nspawn_arguments+=" --bind-ro=$(readlink -f "$testdata"):/testdata"
         echo 'export LABELCAM_TESTDATA=/testdata' >"$share/job.sh"
     fi
     printf 'exec bash /host/checkout/tests/lab/%q' "$job" >>"$share/job.sh"

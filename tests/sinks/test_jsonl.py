@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from device.errors import SinkError
+from device.errors import OutputClosed, SinkError
 from device.sinks.jsonl import JsonlSink
-from device.sinks.lines import OutputClosed
 from tests.sinks.examples import change, observation, snapshot
 
 

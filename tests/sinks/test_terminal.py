@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from device.config import Terminal
-from device.sinks.lines import OutputClosed
+from device.errors import OutputClosed
 from device.sinks.terminal import TerminalSink, print_summary
+from tests.conftest import footage
 from tests.sinks.examples import camera_health, change, observation, snapshot
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,24 +65,28 @@ class Pty:
             self._master = -1
 
     def _interpret(self) -> None:
-        """Replay all there was: simple, and what is cut off in the middle waits."""
-        self._rows, self.modes, row = {}, {}, 1
+        """Replay all there was. A line counts once its end is cleared, so never half of one."""
+        self._rows, self.modes = {}, {}
+        row, line = 1, ""
         text = self.raw.decode(self.file.encoding, "ignore")
         for private, numbers, command, plain in re.findall(
             r"\x1b\[(\??)([\d;]*)([A-Za-z])|([^\x1b]+)", text
         ):
             if plain:
-                self._rows[row] = self._rows.get(row, "") + plain
+                line += plain
             elif private:
                 self.modes[numbers] = command == "h"
             elif command == "H":
                 row, column = (int(number) for number in numbers.split(";"))
+                line = ""
                 assert column == 1
-                self._rows[row] = ""
+            elif command == "K":
+                self._rows[row] = line
             elif command == "J":
-                self._rows = {n: line for n, line in self._rows.items() if n < row}
+                kept = 0 if numbers == "2" else row
+                self._rows = {n: line for n, line in self._rows.items() if n < kept}
             else:
-                assert command in "mK"
+                assert command == "m"
 
     @property
     def restored(self) -> bool:
@@ -122,7 +127,7 @@ Make = Callable[..., tuple[TerminalSink, Pty]]
 def test_live_at_eighty_columns(terminal: Make) -> None:
     sink, pty = terminal()
     sink.change(change())
-    pty.wait_for_text("was unknown, 2.1 s")
+    pty.wait_for_text("was unknown")
     assert pty.modes == {"1049": True, "25": False}
     assert pty.screen[0] == "  labelcam  camera · footage" + " " * 42 + "29.8 fps"
     assert pty.screen[2] == "  █▀▀ ▄▀▀ █▀█ █▀█ █▀▀ ▄▀▀ ▄▀▀ █▀█"
@@ -158,7 +163,7 @@ def test_it_follows_the_terminal_s_size(terminal: Make) -> None:
 def test_what_others_write_is_painted_over(terminal: Make) -> None:
     _, pty = terminal()
     pty.wait_for_text("1 thread")
-    os.write(pty.file.fileno(), b"\x1b[1;1Hgarbage")
+    os.write(pty.file.fileno(), b"\x1b[1;1Hgarbage\x1b[K")
     pty.wait_for(lambda pty: pty.screen[0].startswith("garbage"))
     pty.wait_for(lambda pty: pty.screen[0].startswith("  labelcam"))
 
@@ -201,6 +206,18 @@ def test_a_stopped_terminal_holds_up_nobody(terminal: Make) -> None:
     termios.tcflow(pty.file.fileno(), termios.TCOON)
 
 
+def test_a_terminal_that_is_stopped_at_first_is_drawn_on_when_it_goes_on() -> None:
+    pty = Pty()
+    termios.tcflow(pty.file.fileno(), termios.TCOOFF)
+    sink = TerminalSink(Terminal(), 0.0, pty.file)
+    termios.tcflow(pty.file.fileno(), termios.TCOON)
+    pty.wait_for(lambda pty: pty.screen[-1:] == ["  ▀▀   ▀  ▀ ▀ ▀ ▀  ▀  ▀▀▀ ▀  ▀  ▀▀"])
+    assert pty.raw.startswith(b"\x1b[?1049h")
+    sink.close()
+    pty.hang_up()
+    pty.file.close()
+
+
 def test_a_terminal_that_has_gone_ends_it(terminal: Make) -> None:
     sink, pty = terminal()
     pty.wait_for_text("1 thread")
@@ -209,6 +226,72 @@ def test_a_terminal_that_has_gone_ends_it(terminal: Make) -> None:
     drawing.join(PATIENCE_S)
     with pytest.raises(OutputClosed):
         sink.observe(observation())
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import threading; from device.config import Terminal; "
+        "from device.sinks.terminal import TerminalSink; "
+        "sink = TerminalSink(Terminal(), 0.0)\nwhile True: threading.Event().wait(0.05)"
+    )
+    master, slave = os.openpty()
+    # A shell of its own session, whose terminal this is: only such a one has jobs to stop.
+    shell = subprocess.Popen(
+        [sys.executable, "-c", "import os, sys, fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY); "
+         "os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=ROOT,
+        env=os.environ | {"TERM": "xterm-256color", "PS1": "$ ", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+
+    def wait_for(wanted: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + PATIENCE_S
+        while wanted not in seen:
+            assert select.select([master], [], [], max(0.0, deadline - time.monotonic()))[0], seen
+            seen += os.read(master, 65536)
+        seen = seen.partition(wanted)[2]
+
+    try:
+        os.write(master, f"{sys.executable} {program}\n".encode())
+        wait_for(b"\x1b[?1049h")
+        wait_for(b"\x1b[1;1H")
+        os.write(master, b"\x1a")
+        wait_for(b"\x1b[?25h\x1b[?1049l")
+        wait_for(b"Stopped")
+        os.write(master, b"fg\n")
+        wait_for(b"\x1b[?1049h\x1b[?25l")
+        wait_for(b"\x1b[1;1H")
+        os.write(master, b"\x03")
+        wait_for(b"\x1b[?1049l")
+        os.write(master, b"exit\n")
+        shell.wait(PATIENCE_S)
+    finally:
+        # What it runs ends with its terminal.
+        os.close(master)
+        shell.kill()
+        shell.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("colours", "cell"), [("truecolor", b"\x1b[38;2;"), ("", b"\x1b[38;5;")], ids=["24bit", "256"]
+)
+def test_a_coarse_picture(monkeypatch: pytest.MonkeyPatch, colours: str, cell: bytes) -> None:
+    monkeypatch.setenv("COLORTERM", colours)
+    pty = Pty()
+    sink = TerminalSink(Terminal(picture=True), started_at=0.0, file=pty.file)
+    seen = observation()
+    frame = footage("coffee")
+    sink.observe(
+        type(seen)("camera", frame, seen.predictions, "espresso", 0.9, seen.stages, 12.0, 7.7)
+    )
+    pty.wait_for(lambda pty: sum(line.count("▀" * 20) for line in pty.screen) >= 8)
+    assert cell in pty.raw
+    sink.close()
+    pty.hang_up()
+    pty.file.close()
 
 
 def test_no_color_is_respected(terminal: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +391,7 @@ def test_plain_lines_need_no_rich() -> None:
 def test_a_reader_that_has_gone_ends_it_quietly() -> None:
     program = (
         "import sys; from device.config import Terminal; "
-        "from device.sinks.lines import OutputClosed; "
+        "from device.errors import OutputClosed; "
         "from device.sinks.terminal import TerminalSink; "
         "from tests.sinks.examples import change\n"
         "try: TerminalSink(Terminal(), 0.0).change(change())\n"

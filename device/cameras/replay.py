@@ -1,0 +1,70 @@
+"""A recording that labelcam made, played again."""
+
+import threading
+import time
+from pathlib import Path
+
+from device.cameras import Camera
+from device.cameras.pace import Pace
+from device.errors import CameraError, UsageError
+from device.frames import Frame
+from device.record import entries, frame_of
+
+
+class ReplayCamera(Camera):
+    """``replay:FOLDER`` at its recorded pace, or ``replay:FOLDER?pace=max`` as fast as may be.
+
+    Each frame waits for the one before to be taken, and has the recorded distances in time, to
+    the bit: the labels change in the same way each time.
+    """
+
+    live = False
+    every_frame = True
+
+    def __init__(self, source: str, stop: threading.Event) -> None:
+        self.source = source
+        place, _, pace = source.removeprefix("replay:").partition("?")
+        if pace not in ("", "pace=max") or not place:
+            raise UsageError(
+                f"camera {source}: is no replay; give it as replay:FOLDER or replay:FOLDER?pace=max"
+            )
+        self._folder = Path(place)
+        self._stop = stop
+        self._pace = None if pace else Pace(stop)
+        self._entries = entries(self._folder, source)
+        self._number = 0
+        self._last = ""
+        self._closed = False
+        # A whole second: with the recording's times, every sum is exact.
+        self._begun_at = float(int(time.monotonic()))
+        self._next = self._take()
+        if self._next is None:
+            raise CameraError(source, "holds no frame; record it again")
+
+    def read(self) -> Frame | None:
+        """The next frame, when it is due."""
+        frame, self._next = self._next, None
+        if self._closed or self._stop.is_set():
+            return None
+        frame = frame or self._take()
+        if frame is None:
+            return None
+        due = self._pace is None or self._pace.wait_until(frame.captured_at - self._begun_at)
+        return frame if due else None
+
+    def close(self) -> None:
+        """Play no more."""
+        self._closed = True
+        self._next = None
+        self._entries.close()
+
+    def _take(self) -> Frame | None:
+        """The next frame; several entries in a row may be of one, a line for each region."""
+        for entry in self._entries:
+            if entry.file != self._last:
+                self._last = entry.file
+                at = self._begun_at + entry.at_s
+                frame = frame_of(self._folder, entry, self.source, self._number, at)
+                self._number += 1
+                return frame
+        return None

@@ -1,0 +1,100 @@
+"""Log lines to stderr: for a person with the program's name, for the journal with priorities.
+
+The journal adds program and time by itself. The same message over and over is counted and
+not written: a fault that comes with every frame must not push all else out of the log.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+# sd-daemon(3): a line's priority, as syslog numbers them, stands before it.
+_PRIORITIES = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+BURST = 10
+WINDOW_S = 60.0
+_MAX_KINDS = 500
+
+
+def configure(*, verbose: bool) -> None:
+    """Have the log written to stderr, from INFO on, or all of it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JournalFormatter() if is_journal(sys.stderr) else logging.Formatter("labelcam: %(message)s")
+    )
+    if not verbose:
+        handler.addFilter(RateLimit())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+
+
+def complain(message: str) -> None:
+    """Write the line with which the program ends, on stderr."""
+    line = " ".join(message.split())
+    start = f"<{_PRIORITIES[logging.ERROR]}>" if is_journal(sys.stderr) else "labelcam: "
+    print(start + line, file=sys.stderr)
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what is written to the stream goes straight to the journal (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+class JournalFormatter(logging.Formatter):
+    """``<4>camera door: lost``: the priority, then the message on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        message = " ".join(super().format(record).split())
+        return f"<{_PRIORITIES.get(record.levelno, 6)}>{message}"
+
+
+class RateLimit(logging.Filter):
+    """Lets BURST messages of a kind through in WINDOW_S and counts the others.
+
+    Of a kind are those with the same text before what varies is put in. The last before the
+    silence announces it, the first after it tells how many there were.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._kinds: dict[object, _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written; adds to it what was left out."""
+        now = self._clock()
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        kind = self._kinds.setdefault((record.name, record.levelno, record.msg), _Kind(now))
+        if now - kind.since >= WINDOW_S:
+            if kind.count > BURST:
+                _add(record, f"{kind.count - BURST} more of these were left out")
+            kind.since, kind.count = now, 0
+        kind.count += 1
+        if kind.count == BURST:
+            _add(record, f"more of these are left out for {WINDOW_S:g} s")
+        return kind.count <= BURST
+
+
+class _Kind:
+    __slots__ = ("count", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.count = 0
+
+
+def _add(record: logging.LogRecord, note: str) -> None:
+    record.msg, record.args = f"{record.getMessage()} ({note})", ()

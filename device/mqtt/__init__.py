@@ -1,0 +1,1 @@
+"""MQTT: topics, the connection to a broker, what Home Assistant is told, and the check."""

@@ -1,0 +1,167 @@
+"""What the service manager is told: that it works, that it is alive, what goes on (sd_notify(3)).
+
+``READY=1`` and ``WATCHDOG=1`` follow finished work and never a timer: a device that hangs
+says nothing, and is started anew.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from device import config
+from device.events import Observation, Snapshot
+
+# A camera that is waited for at the start is not a start that hangs: each attempt to open it
+# asks for this much more time. An attempt takes at most 20 s.
+_MORE_TIME_S = 60
+_STATUS_MAX = 300
+_USUAL_S = 30.0
+
+
+class Notifier:
+    """Datagrams to the socket that $NOTIFY_SOCKET names; where it names none, nothing is sent."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        given = environ.get("NOTIFY_SOCKET", "")
+        # An abstract socket is written with an @ for its leading zero byte.
+        self._address = "\0" + given[1:] if given.startswith("@") else given
+        self.active = given.startswith(("/", "@"))
+
+    def send(self, *assignments: str) -> None:
+        """Send ``KEY=VALUE`` lines in one datagram, never waiting; what cannot be sent is lost."""
+        if not self.active:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock,
+        ):
+            sock.sendto("\n".join(assignments).encode(), self._address)
+
+    def status(self, text: str) -> None:
+        """Have ``systemctl status`` show this line, the process's last one too."""
+        self.send(_status(text))
+
+
+class Service:
+    """The node's word to the service manager, following its work; for the node's thread.
+
+    READY=1 at the first classified frame. WATCHDOG=1 only when a frame was finished since the
+    last, or the attempts to get a lost camera back went on: when those cease, so does it. The
+    watchdog of the unit is widened where a camera may be silent for longer, by its ``stall_s``.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[config.Camera],
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._notifier = Notifier(environ)
+        self.active = self._notifier.active
+        self._clock = clock
+        given_s = 0.0
+        # The process image that a reload puts in this one's place keeps number and watchdog.
+        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            usec = environ.get("WATCHDOG_USEC", "")
+            given_s = int(usec) / 1e6 if usec.isdecimal() else 0.0
+        wanted_s = 2 * max(camera.stall_s for camera in cameras)
+        self._widen = 0 < given_s < wanted_s
+        # Without a watchdog only the status is sent, as often as with the usual one.
+        self._watchdog_s = max(given_s, wanted_s) if given_s else _USUAL_S
+        self._ready = False
+        self._labels: dict[str, tuple[str | None, float]] = {}
+        self._work = 0
+        self._worked = False
+        self._fed_at = float("-inf")
+        self._shown: object = None
+        self._refusal = ""
+
+    def classified(self, observation: Observation) -> None:
+        """A frame is finished."""
+        if not self.active:
+            return
+        self._labels[observation.camera] = (observation.label, observation.score)
+        if not self._ready:
+            self._become_ready()
+
+    def report(self, snapshot: Snapshot) -> None:
+        """Between two frames, about once a second: how the device is."""
+        if not self.active:
+            return
+        # A frame that was taken out of its slot is finished by now: this is the same thread.
+        work = sum(c.seen - c.dropped + c.openings for c in snapshot.cameras)
+        self._worked |= work != self._work
+        self._work = work
+        if not self._ready and all(c.controls and not c.controls.enabled for c in snapshot.cameras):
+            # Told by command to classify nothing, it does all that it should.
+            self._become_ready()
+        feeds = self._worked and self._clock() - self._fed_at >= self._watchdog_s / 3
+        # What changes with every frame is only shown anew when something else is sent.
+        shown = (
+            {name: label for name, (label, _) in self._labels.items()},
+            [(c.state, c.problem, c.controls) for c in snapshot.cameras],
+            snapshot.sinks,
+            snapshot.interpreter.delegate,
+            self._refusal,
+        )
+        if not feeds and shown == self._shown:
+            return
+        self._shown = shown
+        message = [_status("; ".join(filter(None, self._words(snapshot))))]
+        if feeds:
+            self._fed_at, self._worked = self._clock(), False
+            if self._widen:
+                message.append(f"WATCHDOG_USEC={round(self._watchdog_s * 1e6)}")
+                self._widen = False
+            message.append("WATCHDOG=1")
+            if not self._ready:
+                more_s = max(_MORE_TIME_S, self._watchdog_s)
+                message.append(f"EXTEND_TIMEOUT_USEC={round(more_s * 1e6)}")
+        self._notifier.send(*message)
+
+    def reloading(self) -> None:
+        """The configuration is read again, or the program starts again in this process."""
+        usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={usec}", "WATCHDOG=1")
+
+    def reloaded(self, refusal: str = "") -> None:
+        """It goes on with the configuration that it has; ``refusal`` is why not with the new."""
+        self._refusal = refusal
+        self._notifier.send("READY=1")
+
+    def stopping(self) -> None:
+        """It ends."""
+        self._notifier.send("STOPPING=1", _status("stopping"))
+
+    def _become_ready(self) -> None:
+        self._ready = True
+        self._notifier.send("READY=1")
+
+    def _words(self, snapshot: Snapshot) -> list[str]:
+        words = [f"the new configuration is refused: {self._refusal}" * bool(self._refusal)]
+        for camera in snapshot.cameras:
+            name = f"{camera.name}: " * (len(snapshot.cameras) > 1)
+            label, score = self._labels.get(camera.name, (None, 0.0))
+            if camera.state != "live":
+                words.append(f"{name}camera {camera.state} {camera.problem}".rstrip())
+            elif camera.controls and not camera.controls.enabled:
+                words.append(f"{name}disabled")
+            else:
+                seen = f"{label} {score:.2f}" if label else "no label yet"
+                words.append(f"{name}{seen}, {camera.fps:.1f} frames/s")
+        interpreter = snapshot.interpreter
+        backend = interpreter.delegate if interpreter.operators_delegated else "no delegate"
+        words.append(f"{interpreter.runtime} {backend}")
+        for sink in snapshot.sinks:
+            if sink.name == "mqtt":
+                words.append("broker " + (sink.problem or "connected"))
+            elif sink.problem:
+                words.append(f"{sink.name}: {sink.problem}")
+        return words
+
+
+def _status(text: str) -> str:
+    """As one line: a line break would begin another assignment."""
+    return f"STATUS={' '.join(text.split())[:_STATUS_MAX]}"

@@ -1,0 +1,60 @@
+"""A coarse picture for a terminal: each cell is an upper and a lower pixel, in half blocks."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from device.sinks.picture import Image
+
+_RESET = "\x1b[0m"
+# Between the levels of xterm's colour cube, which are 0, 95, 135, 175, 215 and 255.
+_BETWEEN = (48, 115, 155, 195, 235)
+
+
+def size(picture: Image, columns: int, rows: int) -> tuple[int, int]:
+    """The largest number of columns and rows, within these, that keeps the picture's shape."""
+    height, width = picture.shape[:2]
+    scale = min(columns / width, 2 * rows / height)
+    return max(1, round(width * scale)), max(1, round(height * scale / 2))
+
+
+def half_blocks(picture: Image, columns: int, rows: int, *, true_colour: bool) -> list[str]:
+    """A BGR picture as ``rows`` lines of ``columns`` cells, with the escapes that colour them.
+
+    In 24-bit colours, or in the 256 that nearly every terminal has. A colour is sent where
+    it changes, which on a line over ssh is most of the bytes.
+    """
+    small = np.asarray(
+        cv2.resize(picture, (columns, 2 * rows), interpolation=cv2.INTER_AREA), np.uint8
+    )
+    # Steps of eight: more the eye does not see in blocks, and equal neighbours cost nothing.
+    colours = small & 0xF8 if true_colour else _cube(small)
+    cells = colours.tolist()
+    lines = []
+    for upper, lower in zip(cells[::2], cells[1::2], strict=True):
+        line, ink, ground = [], None, None
+        for above, below in zip(upper, lower, strict=True):
+            if above != ink:
+                line.append(_escape(38, above))
+                ink = above
+            if below != ground:
+                line.append(_escape(48, below))
+                ground = below
+            line.append("▀")
+        lines.append("".join(line) + _RESET)
+    return lines
+
+
+def _escape(what: int, colour: int | list[int]) -> str:
+    """Ink (38) or ground (48) in a colour of 256, or in one given as [blue, green, red]."""
+    if isinstance(colour, int):
+        return f"\x1b[{what};5;{colour}m"
+    blue, green, red = colour
+    return f"\x1b[{what};2;{red};{green};{blue}m"
+
+
+def _cube(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The nearest colours of xterm's 6 × 6 × 6 cube, which begins at number 16."""
+    level = np.searchsorted(_BETWEEN, picture)
+    cube: NDArray[np.intp] = 16 + 36 * level[..., 2] + 6 * level[..., 1] + level[..., 0]
+    return cube

@@ -1,0 +1,117 @@
+"""The description of the web view's API, made from the structs that it answers with."""
+
+from typing import Any
+
+import msgspec
+
+from device import __version__
+from device.sinks.web.state import Done, Order, Refusal, State
+
+_REFUSALS = {
+    400: "The request names no host.",
+    403: "Not allowed: from another site, or turned off in the configuration.",
+    404: "No camera has that name.",
+    409: "The device refused; the reason is told.",
+    411: "The length of the body is not told.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    421: "The request names another host.",
+    422: "No such command, or not with that value.",
+    431: "The head is too large.",
+    429: "Too many wrong tokens.",
+    503: "Not yet.",
+}
+_CAMERA = {
+    "name": "camera",
+    "in": "query",
+    "description": "The camera's name; the first one where it is not given.",
+    "schema": {"type": "string"},
+}
+_WRITE = {
+    "name": "X-Labelcam",
+    "in": "header",
+    "required": True,
+    "description": "Any value; no form and no picture of another site can send it.",
+    "schema": {"type": "string", "pattern": "^[0-9A-Za-z]+$"},
+}
+
+
+def document(*, needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document; with ``needs_token`` all but the probes ask for a bearer."""
+    types = [State, Order, Done, Refusal]
+    refs, schemas = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
+    state, order, done, refusal = refs
+    text = {"text/plain": {"schema": {"type": "string"}}}
+
+    def operation(
+        summary: str, content: dict[str, Any], refused: tuple[int, ...] = (), **more: Any
+    ) -> dict[str, Any]:
+        codes = {400, 403, 411, 413, 421, 431, *refused} | ({401, 429} if needs_token else set())
+        responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
+        for code in sorted(codes):
+            responses[str(code)] = {
+                "description": _REFUSALS.get(code, "A token is asked for."),
+                "content": {"application/json": {"schema": refusal}},
+            }
+        return {"summary": summary, "responses": responses} | more
+
+    def probe(summary: str) -> dict[str, Any]:
+        found = operation(summary, text, security=[])
+        found["responses"]["503"] = {"description": "It is not.", "content": text}
+        return found
+
+    def json_of(schema: dict[str, Any]) -> dict[str, Any]:
+        return {"application/json": {"schema": schema}}
+
+    def binary(media_type: str) -> dict[str, Any]:
+        return {media_type: {"schema": {"type": "string", "format": "binary"}}}
+
+    paths: dict[str, Any] = {
+        "/healthz": {"get": probe("Whether the device is at work at all.")},
+        "/readyz": {"get": probe("Whether every camera that is switched on is live.")},
+        "/metrics": {"get": operation("Figures for Prometheus.", text)},
+        "/api/state": {"get": operation("Everything at once.", json_of(state))},
+        "/api/events": {
+            "get": operation(
+                "Server-sent events, without end: state, then live, health, change and log.",
+                {"text/event-stream": {"schema": {"type": "string"}}},
+            )
+        },
+        "/api/video.mjpg": {
+            "get": operation(
+                "Live pictures, without end.",
+                binary("multipart/x-mixed-replace"),
+                (403, 404),
+                parameters=[_CAMERA],
+            )
+        },
+        "/api/snapshot.jpg": {
+            "get": operation(
+                "The newest picture.",
+                binary("image/jpeg"),
+                (403, 404, 503),
+                parameters=[_CAMERA],
+            )
+        },
+        "/api/command": {
+            "post": operation(
+                "Change something.",
+                json_of(done),
+                (403, 409, 415, 422, 503),
+                parameters=[_WRITE],
+                requestBody={"required": True, "content": json_of(order)},
+            )
+        },
+    }
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "labelcam", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+    if needs_token:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"token": []}]
+    return found

@@ -1,0 +1,129 @@
+// Follows the device by server-sent events, and shows one camera of it at a time.
+import { order } from "./command.js";
+import { watchControls, showControls } from "./controls.js";
+import { showHealth, showLink, showLog, showVerdict } from "./show.js";
+import { showTimeline } from "./timeline.js";
+
+const $ = (id) => document.getElementById(id);
+const KEPT = 200;
+
+const page = { state: null, camera: null, live: false };
+let source = null;
+let opened = 0;
+
+function follow() {
+  source = new EventSource("/api/events");
+  on("state", (state) => {
+    const now = Date.now();
+    state.changes.forEach((change) => (change.when = now - 1000 * change.age_s));
+    state.log.forEach((line) => (line.when = now - 1000 * line.age_s));
+    page.state = state;
+    page.live = true;
+    const names = state.cameras.map((camera) => camera.name);
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    page.camera = names.includes(wanted) ? wanted : names[0];
+    $("version").textContent = `labelcam ${state.version}`;
+    $("logout").hidden = !state.token;
+    showCameras(names);
+    showVideo();
+    showAll();
+  });
+  on("live", (cameras) => {
+    page.state.cameras = cameras;
+    showVerdict(page);
+  });
+  on("health", ({ cameras, health, vitals }) => {
+    Object.assign(page.state, { cameras, health, vitals });
+    showAll();
+  });
+  on("change", (change) => {
+    change.when = Date.now() - 1000 * change.age_s;
+    page.state.changes = [...page.state.changes, change].slice(-KEPT);
+    showTimeline(page);
+  });
+  on("log", (line) => {
+    line.when = Date.now() - 1000 * line.age_s;
+    page.state.log = [...page.state.log, line].slice(-KEPT);
+    showLog(page);
+  });
+  source.onerror = () => {
+    page.live = false;
+    showLink(page);
+    hideVideo();
+    // The browser tries again by itself, unless the device refused.
+    if (source.readyState === EventSource.CLOSED) again();
+  };
+}
+
+function on(name, handle) {
+  source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+}
+
+async function again() {
+  const answer = await fetch("/api/state").catch(() => null);
+  if (answer?.status === 401) location.assign("/login");
+  else setTimeout(() => document.hidden || restart(), 3000);
+}
+
+function stop() {
+  source?.close();
+  hideVideo();
+}
+
+function restart() {
+  stop();
+  follow();
+}
+
+function showAll() {
+  showLink(page);
+  showVerdict(page);
+  showControls(page);
+  showTimeline(page);
+  showHealth(page);
+  showLog(page);
+}
+
+function showCameras(names) {
+  const nav = $("cameras");
+  nav.hidden = names.length < 2;
+  nav.replaceChildren(
+    ...names.map((name) => {
+      const button = document.createElement("button");
+      button.textContent = name;
+      button.setAttribute("aria-current", String(name === page.camera));
+      button.onclick = () => {
+        page.camera = name;
+        history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+        showCameras(names);
+        showVideo();
+        showAll();
+      };
+      return button;
+    }),
+  );
+}
+
+function showVideo() {
+  const camera = encodeURIComponent(page.camera);
+  $("snapshot").href = `/api/snapshot.jpg?camera=${camera}`;
+  $("snapshot").hidden = !page.state.pictures;
+  if (!page.state.pictures) return;
+  opened += 1;
+  $("video").hidden = false;
+  $("video").alt = `Live picture of ${page.camera}`;
+  $("video").src = `/api/video.mjpg?camera=${camera}&n=${opened}`;
+}
+
+function hideVideo() {
+  $("video").removeAttribute("src");
+  $("video").hidden = true;
+}
+
+// The device encodes pictures, and a browser keeps a connection, only for a page that is seen.
+document.addEventListener("visibilitychange", () => (document.hidden ? stop() : restart()));
+// A page that comes back from the browser's cache has lost its streams.
+addEventListener("pageshow", (event) => event.persisted && restart());
+
+watchControls(page, order);
+follow();

@@ -1,0 +1,269 @@
+"""What the web view knows and tells: kept by the node's thread, read by the web's.
+
+Moments leave as wall time for programs and as an age for the page: an age stays right when
+the device's clock is years off, as a Raspberry Pi's is until the network has set it.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from device import __version__, config, vitals
+from device.events import LabelChange, Observation, Prediction, Snapshot
+from device.frames import Frame
+from device.paths import state_directory
+from device.sinks.lines import printable
+from device.vitals import Vitals
+
+_KEPT_CHANGES = 200
+_KEPT_LOG_LINES = 100
+_LINE_CHARACTERS = 500
+# The node reports once a second; a loop that has not for so long hangs.
+SILENT_AFTER_S = 10.0
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one camera, or one region of it, sees; ``label`` is None until it was decided.
+
+    ``since_s`` is how long the label has been the active one. ``region`` is the part of the
+    upright picture that is looked at, [left, top, right, bottom] as shares of it.
+    """
+
+    name: str
+    label: str | None
+    score: float
+    since_s: float | None
+    predictions: tuple[Prediction, ...]
+    latency_ms: float
+    region: tuple[float, float, float, float]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of label; ``at`` is wall time, ISO 8601 in UTC, ``age_s`` how long ago it was."""
+
+    camera: str
+    label: str
+    score: float
+    previous: str | None
+    held_s: float
+    model: str
+    at: str
+    age_s: float
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line of the log."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    text: str
+    at: str
+    age_s: float
+
+
+class State(msgspec.Struct, frozen=True):
+    """Everything at once; ``health`` is None until the device reported for the first time.
+
+    ``token`` says whether one is asked for.
+    """
+
+    version: str
+    pictures: bool
+    commands: bool
+    token: bool
+    cameras: tuple[View, ...]
+    health: Snapshot | None
+    vitals: Vitals
+    changes: tuple[Change, ...]
+    log: tuple[LogLine, ...]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The part of ``State`` that changes each second."""
+
+    cameras: tuple[View, ...]
+    health: Snapshot | None
+    vitals: Vitals
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A command; ``camera`` is its name, or null for the device or for every camera."""
+
+    key: str
+    camera: str | None = None
+    value: bool | float | str | tuple[float, float, float, float] | None = None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A command was carried out."""
+
+    done: Literal[True] = True
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request was refused, in one line."""
+
+    error: str
+
+
+class Board:
+    """The newest of everything. The node's thread writes, any thread reads.
+
+    Each write is one assignment or one append, so that nobody waits for a lock.
+    """
+
+    def __init__(
+        self, settings: config.Web, cameras: Sequence[config.Camera], *, token: bool
+    ) -> None:
+        self.cameras = {camera.name: camera for camera in cameras}
+        self.snapshot: Snapshot | None = None
+        self.reported_at = time.monotonic()
+        self.log = _LogBoard()
+        self._settings = settings
+        self._token = token
+        # Read only when somebody asks, on the thread that answers.
+        self.vitals = vitals.Board(state_directory()).read
+        self._observations: dict[str, Observation] = {}
+        self._active: dict[str, LabelChange] = {}
+        # Numbered, so that each listener knows what it has not had yet.
+        self._changes: deque[tuple[int, LabelChange]] = deque(maxlen=_KEPT_CHANGES)
+        self._changed = 0
+
+    def observe(self, observation: Observation) -> None:
+        """Keep the newest frame of its camera."""
+        self._observations[observation.camera] = observation
+
+    def change(self, change: LabelChange) -> None:
+        """Put a change on the timeline."""
+        self._active[change.camera] = change
+        self._changed += 1
+        self._changes.append((self._changed, change))
+
+    def report(self, snapshot: Snapshot) -> None:
+        """Keep the state of the device."""
+        self.snapshot = snapshot
+        self.reported_at = time.monotonic()
+
+    def frame(self, camera: str) -> Frame | None:
+        """The newest frame that was classified, None before the first."""
+        observation = self._observations.get(camera)
+        return observation.frame if observation else None
+
+    def state(self) -> State:
+        """Everything."""
+        return State(
+            version=__version__,
+            pictures=self._settings.pictures,
+            commands=self._settings.commands,
+            token=self._token,
+            cameras=self.views(),
+            health=self.snapshot,
+            vitals=self.vitals(),
+            changes=self.changes_after(0)[0],
+            log=self.log.lines_after(0)[0],
+        )
+
+    def health(self) -> Health:
+        """What changes each second."""
+        return Health(self.views(), self.snapshot, self.vitals())
+
+    def views(self) -> tuple[View, ...]:
+        """What each camera sees now."""
+        return tuple(self._view(camera) for camera in self.cameras.values())
+
+    def changes_after(self, number: int) -> tuple[tuple[Change, ...], int]:
+        """The changes after the one of this number, oldest first, and the number of the last."""
+        moment = _Moment()
+        new = [(n, change) for n, change in list(self._changes) if n > number]
+        return tuple(_told(change, moment) for _, change in new), new[-1][0] if new else number
+
+    def trouble(self) -> str:
+        """Why the device is not at work, in a few words that give nothing away, or empty."""
+        if time.monotonic() - self.reported_at > SILENT_AFTER_S:
+            return "the device does not answer"
+        if self.snapshot is None:
+            return "starting"
+        # A camera that was switched off is as its owner wants it.
+        states = {c.state for c in self.snapshot.cameras if not c.controls or c.controls.enabled}
+        return "" if states <= {"live"} else "a camera is not live"
+
+    def _view(self, camera: config.Camera) -> View:
+        observation = self._observations.get(camera.name)
+        change = self._active.get(camera.name)
+        snapshot = self.snapshot
+        healths = snapshot.cameras if snapshot else ()
+        controls = next((c.controls for c in healths if c.name == camera.name), None)
+        return View(
+            name=camera.name,
+            label=change.label if change else observation.label if observation else None,
+            score=round(observation.score, 4) if observation else 0.0,
+            since_s=round(time.monotonic() - change.at, 1) if change else None,
+            predictions=observation.predictions if observation else (),
+            latency_ms=round(observation.latency_ms, 2) if observation else 0.0,
+            region=controls.region if controls else camera.region,
+        )
+
+
+class _LogBoard(logging.Handler):
+    """The last lines of the log, numbered as they come."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[tuple[int, int, str, float]] = deque(maxlen=_KEPT_LOG_LINES)
+        self._count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line; ``handle`` holds the handler's lock around this."""
+        try:
+            text = printable(record.getMessage())[:_LINE_CHARACTERS]
+        except Exception:  # noqa: BLE001 - what cannot be worded must not end the thread that says it
+            return
+        self._count += 1
+        self._lines.append((self._count, record.levelno, text, time.monotonic()))
+
+    def lines_after(self, number: int) -> tuple[tuple[LogLine, ...], int]:
+        """The lines after the one of this number, oldest first, and the number of the last."""
+        moment = _Moment()
+        new = [line for line in list(self._lines) if line[0] > number]
+        lines = tuple(
+            LogLine(_level(level), text, moment.iso(at), moment.age_s(at))
+            for _, level, text, at in new
+        )
+        return lines, new[-1][0] if new else number
+
+
+class _Moment:
+    """Now, from which ages are counted."""
+
+    def __init__(self) -> None:
+        self._monotonic = time.monotonic()
+
+    def age_s(self, at: float) -> float:
+        return round(max(0.0, self._monotonic - at), 3)
+
+    def iso(self, at: float) -> str:
+        wall = datetime.fromtimestamp(vitals.wall_time(at), UTC)
+        return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _told(change: LabelChange, moment: _Moment) -> Change:
+    return Change(
+        camera=change.camera,
+        label=change.label,
+        score=round(change.score, 4),
+        previous=change.previous,
+        held_s=round(change.held_s, 3),
+        model=change.model,
+        at=moment.iso(change.at),
+        age_s=moment.age_s(change.at),
+    )
+
+
+def _level(number: int) -> Literal["debug", "info", "warning", "error"]:
+    if number >= logging.ERROR:
+        return "error"
+    return "warning" if number >= logging.WARNING else "info"

@@ -1,0 +1,1 @@
+"""Kills brokers and nodes at random times, and counts what was lost."""

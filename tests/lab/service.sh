@@ -1,0 +1,325 @@
+#!/usr/bin/env bash
+# The service's whole life under a real systemd: bad beginnings that change nothing, install,
+# labels at a broker, SIGKILL, hung inference, bad configuration, reload, upgrade, a broken
+# upgrade, rollback and uninstall; at the end no file, user or unit is left.
+# Runs as root in a guest that may be thrown away; see run.sh.
+set -Eeuo pipefail
+trap 'echo "service: line $LINENO: $BASH_COMMAND: status $?" >&2' ERR
+
+port=$((20000 + RANDOM % 20000))
+checkout=/root/labelcam
+config=/etc/labelcam/config.toml
+
+fail() {
+    printf 'service: %s\n' "$*"
+    systemctl status labelcam-adopt.service labelcam.service --no-pager -n 25 || true
+    exit 1
+}
+
+now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
+
+property() { systemctl show -P "$1" labelcam.service; }
+
+within() { # SECONDS WHAT COMMAND…: until it is true
+    local until=$((SECONDS + $1))
+    until "${@:3}"; do
+        ((SECONDS < until)) || fail "$2: not within $1 s"
+        sleep 0.1
+    done
+}
+
+is() { [[ $(property "$1") == "$2" ]]; }
+
+says() { journalctl -u labelcam.service --since "@$since" -o cat | grep -q "$1"; }
+
+installer() { "$checkout/install.sh" "$@" --offline /wheels; }
+
+refused() { # WORDS COMMAND…: one line that has the words, and a status that is not 0
+    local out
+    out=$("${@:2}" 2>&1) && fail "not refused: $1"
+    [[ $(tail -n 1 <<<"$out") == *"$1"* ]] || fail "expected '$1', met: $out"
+    printf 'refused: %s\n' "$(tail -n 1 <<<"$out")"
+}
+
+everything() { # every file, user and unit that an installation could leave
+    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /host -o -path /tmp \
+        -o -path /wheels -o -path /srv -o -path /root -o -path /boot -o -path /var/log -o -path /var/tmp \
+        -o -path /var/lib/systemd -o -path /var/cache -o -path /var/lib/private \
+        -o -regex '/etc/\(passwd\|group\|shadow\|gshadow\)-?' -o -regex '/etc/\.\(pwd\.lock\|updated\)' \
+        -o -path /etc/credstore -o -name __pycache__ \) -prune -o -printf '%p %y %m %u %g %l\n' | sort
+    getent passwd
+    getent group
+    systemctl list-unit-files --no-legend 'labelcam*' || true
+}
+
+wheels() { # once for each set of requirements; the folder outlives the guest
+    local stamp
+    stamp=$(sha256sum <"$checkout/requirements.txt")
+    [[ $stamp != "$(cat /wheels/.stamp 2>&1)" ]] || return 0
+    python3 -m venv /tmp/fetch
+    rm -rf /wheels/*
+    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels -r "$checkout/requirements.txt" 'flatbuffers>=24'
+    echo "$stamp" >/wheels/.stamp
+}
+
+broker() { # with a user, and what it gets in /labels
+    mosquitto_passwd -b -c /srv/passwords sensor secret
+    chmod 644 /srv/passwords
+    printf 'listener %s 127.0.0.1\npassword_file /srv/passwords\n' "$port" >/srv/mosquitto.conf
+    mosquitto -c /srv/mosquitto.conf >/srv/mosquitto.log 2>&1 &
+    within 10 'a broker' mosquitto_pub -h 127.0.0.1 -p "$port" -u sensor -P secret -t x -m x 2>/dev/null
+    mosquitto_sub -h 127.0.0.1 -p "$port" -u sensor -P secret -t 'labelcam/+/+/event' -F '%U %p' >/srv/labels &
+}
+
+labels_since() { # MS: of a moment
+    awk -v since="$1" '$1 * 1000 > since' /srv/labels
+}
+
+label_comes() { # MS WORD
+    labels_since "$1" | grep -q "\"label\":\"$2"
+}
+
+scene() { # ten minutes of coffee and cat, three seconds each
+    local i name
+    mkdir /srv/scene
+    for name in coffee cat; do cp "$checkout/models/footage/$name.jpg" "/srv/$name.jpg"; done
+    for ((i = 0; i < 600; i++)); do
+        name=coffee
+        ((i / 3 % 2)) && name='cat'
+        ln "/srv/$name.jpg" "/srv/scene/$(printf %03d "$i").jpg"
+    done
+}
+
+write_config() { # what to look at
+    cat <<END
+# how it is written on the card
+[camera]
+source = "$1"
+fps = 5
+[mqtt] # the broker
+enabled = true
+host = "127.0.0.1"
+port = $port
+username = "sensor"
+END
+}
+
+bad_beginnings() {
+    cp -r "$checkout" /tmp/plain
+    refused 'installed by root' runuser -u nobody -- /tmp/plain/install.sh
+    mkdir /opt/labelcam && touch /opt/labelcam/theirs
+    refused '/opt/labelcam is not of this installer' installer
+    rm -r /opt/labelcam
+    ln -s /bin/true /usr/local/bin/labelcam
+    refused '/usr/local/bin/labelcam is not of this installer' installer
+    rm /usr/local/bin/labelcam
+    refused 'takes a folder of wheels' "$checkout/install.sh" --offline /nonexistent
+    refused 'holds no wheels' "$checkout/install.sh" --offline /srv/scene
+    mkdir /tmp/old
+    printf '#!/bin/sh\necho 3.9\n' >/tmp/old/python3
+    chmod +x /tmp/old/python3
+    refused '3.11 to 3.13' env PYTHON=/tmp/old/python3 "$checkout/install.sh"
+    refused 'cannot be written' unshare --mount bash -c "mount --bind -o ro /etc /etc; '$checkout/install.sh'"
+    refused 'MB free and needs' unshare --mount bash -c "mount -t tmpfs -o size=9m x /opt; '$checkout/install.sh'"
+    refused 'no systemd runs here' unshare --mount bash -c "mount -t tmpfs x /run/systemd; '$checkout/install.sh'"
+    refused 'is not installed' installer --upgrade
+    refused 'is not installed' "$checkout/install.sh" --rollback
+    refused 'network and clock' env PIP_CONFIG_FILE=/dev/null PIP_RETRIES=1 PIP_INDEX_URL=http://127.0.0.1:9/ \
+        "$checkout/install.sh"
+    installer --dry-run >/tmp/dry
+    grep -q 'would run: useradd' /tmp/dry || fail '--dry-run names no step'
+    everything >/tmp/after
+    diff /tmp/before /tmp/after || fail 'what was refused has changed something'
+}
+
+install() { # after one that was killed in the middle; two at once
+    local begun ready
+    mkdir -p /boot/firmware
+    { write_config /srv/scene && echo 'password = "secret"'; } >/boot/firmware/labelcam.toml
+    timeout -s KILL 6 "$checkout/install.sh" --offline /wheels >/tmp/killed 2>&1 && fail 'was to be killed'
+    [[ ! -e /opt/labelcam/current ]] || fail 'the one that was killed had finished'
+    begun=$(now_ms)
+    installer >/tmp/other 2>&1 &
+    sleep 0.2
+    installer >/tmp/said 2>&1 || { cat /tmp/said && fail 'install'; }
+    wait $! || { cat /tmp/other && fail 'the other installer'; }
+    cat /tmp/other /tmp/said
+    echo "FIGURE install, twice at once: $(($(now_ms) - begun)) ms"
+    is ActiveState active || fail 'not READY'
+    ready=$(date -d "$(property ActiveEnterTimestamp)" +%s%3N)
+    within 30 'a label at the broker' label_comes "$ready" espresso
+    within 30 'the other label' label_comes "$ready" '.*\(cat\|tabby\)'
+    echo "FIGURE READY to the first label at the broker: $(labels_since "$ready" |
+        awk -v r="$ready" 'NR == 1 { printf "%d", $1 * 1000 - r }') ms"
+    [[ ! -e /boot/firmware/labelcam.toml ]] || fail 'the configuration is still on the boot partition'
+    ! grep -q secret "$config" || fail 'the password is in the configuration'
+    [[ $(cat /etc/credstore/labelcam.mqtt-password) == secret ]] || fail 'no credential'
+    [[ $(stat -c '%a %U %G' "$config") == '640 root labelcam' ]] || fail "$(ls -l "$config")"
+    grep -q '^# how it is written on the card' "$config" || fail 'the comments are gone'
+    [[ $(property StatusText) == *'broker connected'* ]] || fail 'no broker in the status'
+}
+
+unit() {
+    local said
+    said=$(systemd-analyze verify labelcam.service labelcam-adopt.service 2>&1)
+    [[ -z $said ]] || fail "systemd-analyze verify: $said"
+    systemd-analyze security --threshold=15 labelcam.service >/tmp/security || fail 'is exposed'
+    echo "FIGURE $(tail -n 1 /tmp/security)"
+    labelcam doctor >/tmp/doctor || { cat /tmp/doctor && fail 'doctor'; }
+    ! grep -q '^fail' /tmp/doctor || fail 'doctor found something'
+    echo "FIGURE memory: $(awk '/VmRSS/ { printf "%d MB", $2 / 1024 }' "/proc/$(property MainPID)/status") resident"
+    journalctl -u labelcam.service -o json | grep -q '"PRIORITY":"6"' || fail 'no priorities in the journal'
+}
+
+killed() {
+    local begun pid
+    pid=$(property MainPID)
+    begun=$(now_ms)
+    kill -KILL "$pid"
+    within 10 'a label after SIGKILL' label_comes "$begun" ''
+    echo "FIGURE SIGKILL to the next label: $(($(now_ms) - begun)) ms"
+    [[ $(property MainPID) != "$pid" ]] || fail 'the same process'
+}
+
+reload() {
+    local pid
+    pid=$(property MainPID)
+    cp "$config" /srv/good.toml
+    since=$(date +%s)
+    sed -i 's/^fps = 5/fps = 5000/' "$config"
+    systemctl reload labelcam.service || true
+    within 10 'the refusal in the log' says 'fps = 5000'
+    within 10 'the refusal in the status' refusal_shows
+    within 10 'going on' is ActiveState active
+    sed -i 's/^fps = 5000/fps = 4/' "$config"
+    systemctl reload labelcam.service
+    within 20 'the new configuration' says 'reload: the configuration has changed'
+    within 20 'going on' is SubState running
+    within 20 'a label after the reload' label_comes "$(now_ms)" ''
+    [[ $(property MainPID) == "$pid" && $(property NRestarts) == 1 ]] || fail 'reload was a restart'
+}
+
+refusal_shows() { [[ $(property StatusText) == *refused*'fps = 5000'* ]]; }
+
+hung() { # the stand-in for libedgetpu hangs in the middle: watchdog, then the CPU
+    local restarts twin=/srv/model flatbuffers
+    [[ -e /host/standin.so ]] || { echo '!!! NOT RUN: hung inference: no C compiler on the host' && return; }
+    flatbuffers=$(echo /wheels/flatbuffers-*.whl)
+    mkdir "$twin"
+    cp /host/standin.so "$twin/libedgetpu.so.1"
+    printf 'red\ngreen\nblue\n' >"$twin/colours.txt"
+    PYTHONPATH=$flatbuffers:/host/checkout /opt/labelcam/current/venv/bin/python -c "
+from pathlib import Path
+from tests.tiny import colour_model, edgetpu_model
+Path('$twin/colours.tflite').write_bytes(colour_model())
+Path('$twin/colours_edgetpu.tflite').write_bytes(edgetpu_model())"
+    : >"$twin/control"
+    touch /dev/apex_0 && chgrp plugdev /dev/apex_0 && chmod 660 /dev/apex_0
+    mkdir -p /run/systemd/system/labelcam.service.d
+    # Less than the 10 s after which the program itself would give up.
+    printf '[Service]\nWatchdogSec=4\nEnvironment=EDGETPU_STANDIN=%s/control\n' "$twin" \
+        >/run/systemd/system/labelcam.service.d/lab.conf
+    sed -i "1i [model]\nname = \"$twin/colours.tflite\"\nedgetpu_library = \"$twin/libedgetpu.so.1\"" "$config"
+    systemctl daemon-reload
+    since=$(date +%s)
+    systemctl restart labelcam.service
+    within 20 'the Edge TPU' says 'the Edge TPU takes over'
+    within 10 'a status' is ActiveState active
+    restarts=$(property NRestarts)
+    since=$(date +%s)
+    echo hang >"$twin/control"
+    within 15 'the watchdog' says 'Watchdog timeout'
+    within 30 'another start' is NRestarts $((restarts + 1))
+    within 20 'the CPU' says 'the last run ended while the Edge TPU was at work'
+    within 20 'READY on the CPU' is ActiveState active
+    [[ $(property StatusText) != *edgetpu* ]] || fail 'on the Edge TPU again'
+    echo "FIGURE hung inference, watchdog of 4 s: READY on the CPU after $((SECONDS)) s of the job"
+    rm -r /run/systemd/system/labelcam.service.d /dev/apex_0
+    systemctl daemon-reload
+    cp /srv/good.toml "$config"
+    systemctl restart labelcam.service
+    within 20 'the old model' is ActiveState active
+}
+
+bad_configuration() {
+    since=$(date +%s)
+    sed -i 's/^fps = 5/fps = -5/' "$config"
+    systemctl restart labelcam.service && fail 'started with a bad configuration'
+    within 5 'failed' is ActiveState failed
+    [[ $(property ExecMainStatus) == 2 && $(property NRestarts) == 0 ]] || fail 'not exit 2, or started again'
+    systemctl status labelcam.service >/tmp/status || true
+    grep -q 'Status: .*fps = -5' /tmp/status || { cat /tmp/status && fail 'status does not say why'; }
+    cp /srv/good.toml "$config"
+    systemctl restart labelcam.service
+}
+
+new_release() { # VERSION: in $checkout
+    sed -i "s/^__version__ = .*/__version__ = \"$1\"/" "$checkout/device/__init__.py"
+}
+
+current() { basename "$(readlink /opt/labelcam/current)"; }
+
+upgrade() {
+    local begun sum
+    sum=$(sha256sum "$config")
+    new_release 9.0.1
+    begun=$(now_ms)
+    installer --upgrade || fail 'upgrade'
+    echo "FIGURE upgrade: $(($(now_ms) - begun)) ms"
+    [[ $(current) == 9.0.1 && $sum == "$(sha256sum "$config")" ]] || fail 'not upgraded, or configured anew'
+    begun=$(now_ms)
+    installer
+    echo "FIGURE once more, nothing to do: $(($(now_ms) - begun)) ms"
+    echo 'of_the_future = 1' >>"$config"
+    refused 'nothing was changed' installer --upgrade
+    cp /srv/good.toml "$config"
+    within 20 'labels' label_comes "$(now_ms)" ''
+}
+
+broken_upgrades() {
+    new_release 9.0.2
+    cp "$checkout/models/footage/cat.jpg" "$checkout/models/footage/coffee.jpg"
+    refused 'does not pass its self-test' installer --upgrade
+    [[ $(current) == 9.0.1 && ! -e /opt/labelcam/releases/9.0.2 ]] || fail 'a broken release was left'
+    cp /srv/coffee.jpg "$checkout/models/footage/coffee.jpg"
+    sed -i 's/^    def _main_loop(self) -> None:/&\n        raise SystemExit(1)/' "$checkout/device/node.py"
+    refused 'upgrade to 9.0.2 failed; 9.0.1 works again' installer --upgrade
+    [[ $(current) == 9.0.1 ]] || fail 'not rolled back'
+    is ActiveState active || fail 'the old release does not run'
+    within 20 'labels' label_comes "$(now_ms)" ''
+}
+
+rollback() {
+    "$checkout/install.sh" --rollback || fail 'rollback'
+    [[ $(current) == "$first" ]] || fail "rolled back to $(current), not $first"
+    within 20 'labels' label_comes "$(now_ms)" ''
+}
+
+uninstall() {
+    "$checkout/install.sh" --uninstall
+    [[ -e $config && -d /var/lib/labelcam ]] || fail 'configuration or state is gone'
+    ! systemctl cat labelcam.service >/dev/null 2>&1 || fail 'the unit is still there'
+    "$checkout/install.sh" --uninstall --purge
+    [[ ! -e /etc/credstore/labelcam.mqtt-password ]] || fail 'the password is still there'
+    everything >/tmp/after
+    diff /tmp/before /tmp/after || fail 'something is left'
+}
+
+cp -r /host/checkout "$checkout"
+wheels
+scene
+everything >/tmp/before
+bad_beginnings
+broker
+install
+first=$(current)
+unit
+killed
+reload
+hung
+bad_configuration
+upgrade
+broken_upgrades
+rollback
+uninstall
+echo "service: all is well after $SECONDS s"

@@ -1,0 +1,308 @@
+"""The page in a real browser: Debian's Chromium, at the size of a desktop and of a phone."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from device import web_token
+from tests.sinks.examples import camera_health, change, snapshot
+from tests.web.conftest import CONTROLS, PATIENCE_S, Open, View
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = shutil.which("chromium")
+AXE = resources.files("axe_playwright_python") / "axe.min.js"
+DESKTOP, PHONE = (1280, 820), (390, 844)
+OPTIONS = [
+    "--no-sandbox",  # refuses to run as root with one
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PICTURE = """() => {
+    const video = document.getElementById("video"), canvas = document.createElement("canvas");
+    if (!video.naturalWidth) return "";
+    canvas.width = canvas.height = 16;
+    canvas.getContext("2d").drawImage(video, 0, 0, 16, 16);
+    return canvas.toDataURL();
+}"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield started
+        started.close()
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Opens an address; at the end nothing may have gone wrong or to another place."""
+    wrong: list[str] = []
+    contexts = []
+
+    def make(
+        url: str, size: tuple[int, int] = DESKTOP, dark: bool = False, touch: bool = False
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            has_touch=touch,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_S * 1e3)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.extend([said.text] * (said.type == "error")))
+        page.on("request", lambda r: wrong.extend([r.url] * (not r.url.startswith(url))))
+        page.goto(url)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    # What the device refuses is an error to the browser's console as well.
+    assert [text for text in wrong if "the server responded with a status of" not in text] == []
+
+
+@pytest.fixture
+def moving(view: View) -> Iterator[View]:
+    """A web view whose camera sees something else each time."""
+    over = threading.Event()
+
+    def play() -> None:
+        tick = 0
+        while not over.wait(0.05):
+            tick += 1
+            view.photo.pixels[:, : 40 * (tick % 10)] ^= 255
+            view.see(view.label)
+            if tick % 10 == 0:
+                view.sink.report(snapshot(camera_health(controls=view.controls)))
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    yield view
+    over.set()
+    thread.join()
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for it; the page forbids evaluating text, and with it the browser's own waiting."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def keep(page: Page, name: str) -> None:
+    """Make a picture of the page that a person can look at."""
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def complaints(page: Page) -> list[str]:
+    """What axe finds wrong with the page for people who do not see or use it as others do."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run()")
+    return [f"{v['id']}: {[n['target'] for n in v['nodes']]}" for v in found["violations"]]
+
+
+@pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
+def test_pictures_move_and_a_label_appears(
+    moving: View, open_page: OpenPage, name: str, size: tuple[int, int]
+) -> None:
+    page = open_page(moving.url, size)
+    until(lambda: page.inner_text("#label") == "espresso")
+    until(lambda: page.evaluate(PICTURE))
+    seen = page.evaluate(PICTURE)
+    until(lambda: page.evaluate(PICTURE) != seen)
+    assert page.inner_text("#scores li:first-child .name") == "espresso"
+    assert page.inner_text("#link") == "29.8 frames a second"
+    moving.label = "cup"
+    moving.sink.change(change(label="cup", previous="espresso", at=time.monotonic()))
+    until(lambda: page.inner_text("#label") == "cup")
+    assert page.inner_text("#changes li:first-child .what") == "cup"
+    assert page.locator("#stages tbody tr").count() == 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    keep(page, f"page-{name}")
+
+
+def test_it_shows_in_two_seconds_what_a_camera_sees(open_page: OpenPage, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = ["web.enabled=true", f"web.port={port}", "jsonl.enabled=true"]
+    options = [f"--set={setting}" for setting in settings]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "device", "run", "--source", "footage", *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"LABELCAM_STATE": str(tmp_path)},
+    )
+    try:
+        until(lambda: _is_open(port))
+        started = time.monotonic()
+        page = open_page(f"http://127.0.0.1:{port}")
+        until(lambda: page.evaluate(PICTURE))
+        until(lambda: page.inner_text("#label") == "espresso")
+        took_s = time.monotonic() - started
+        keep(page, "page-footage")
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+    # Half of that where nothing else runs.
+    assert took_s < 2.0
+
+
+def test_dragging_on_the_picture_chooses_the_region(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url)
+    until(lambda: page.evaluate(PICTURE))
+    until(lambda: page.locator("#frame[data-can-draw]").count())
+    box = page.locator("#frame").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
+    assert page.locator("#drawn").is_visible()
+    page.mouse.up()
+    until(lambda: moving.device.commands)
+    (command,) = moving.device.commands
+    assert (command.camera, command.key) == ("camera", "region")
+    assert command.value == pytest.approx((0.25, 0.2, 0.75, 0.8), abs=0.01)
+    moving.controls = type(CONTROLS)(True, 0.5, 0.3, 0.0, "m", (0.25, 0.2, 0.75, 0.8))
+    page.locator("#region").wait_for(state="visible")
+    until(lambda: page.locator("[name=right]").input_value() == "75")
+    keep(page, "page-region")
+
+
+def test_a_finger_scrolls_until_it_is_asked_to_draw(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url, PHONE, touch=True)
+    until(lambda: page.locator("#frame[data-can-draw]").count())
+    assert page.locator("#frame").evaluate("e => getComputedStyle(e).touchAction") == "pan-y"
+    page.locator("#draw").tap()
+    assert page.locator("#frame").evaluate("e => getComputedStyle(e).touchAction") == "none"
+
+
+def test_everything_can_be_done_with_the_keyboard(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url)
+    until(lambda: page.locator("#enabled").is_enabled())
+    page.focus("#enabled")
+    page.keyboard.press("Space")
+    page.focus("#enter")
+    page.keyboard.press("ArrowRight")
+    page.focus("[name=left]")
+    page.keyboard.type("20")
+    page.keyboard.press("Tab")
+    until(lambda: len(moving.device.commands) == 3)
+    asked = [(command.key, command.value) for command in moving.device.commands]
+    assert asked == [("enabled", False), ("enter", 0.51), ("region", (0.2, 0, 1, 1))]
+
+
+def test_a_camera_that_is_off_or_lost_shows_no_label(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url)
+    until(lambda: page.locator("#enabled").is_enabled())
+    page.click("#enabled")
+    until(lambda: moving.device.commands)
+    moving.controls = type(CONTROLS)(False, 0.5, 0.3, 0.0, "m")
+    until(lambda: page.inner_text("#label") == "switched off")
+    assert page.locator("#enabled").get_attribute("aria-checked") == "false"
+    assert page.locator("#scores li").count() == 0
+    assert page.locator("#veil").is_visible()
+
+
+def test_a_refusal_is_told(moving: View, open_page: OpenPage) -> None:
+    moving.device.error = "command enter: Expected `exit` < `enter` (0.2), met 0.3"
+    page = open_page(moving.url)
+    until(lambda: page.locator("#enter").is_enabled())
+    page.fill("#enter", "0.2")
+    page.locator("#note").wait_for(state="visible")
+    assert page.inner_text("#note") == moving.device.error
+
+
+def test_without_pictures(open_view: Open, open_page: OpenPage) -> None:
+    view = open_view(pictures=False)
+    view.start()
+    page = open_page(view.url)
+    until(lambda: page.inner_text("#label") == "espresso")
+    assert page.inner_text("#veil") == "Pictures are turned off"
+    assert page.locator("#video").get_attribute("src") is None
+    assert page.locator("#snapshot").is_hidden()
+
+
+def test_a_page_that_nobody_sees_takes_nothing(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url)
+    until(lambda: moving.metric("labelcam_web_watchers") == 1)
+    hide = "value => { Object.defineProperty(document, 'hidden', { value, configurable: true });"
+    hide += "document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    until(lambda: moving.metric("labelcam_web_watchers") == 0)
+    page.evaluate(hide, False)
+    until(lambda: moving.metric("labelcam_web_watchers") == 1)
+
+
+def test_it_says_when_the_device_has_gone(open_view: Open, open_page: OpenPage) -> None:
+    view = open_view()
+    view.start()
+    page = open_page(view.url)
+    until(lambda: page.inner_text("#link") == "29.8 frames a second")
+    view.sink.close()
+    until(lambda: page.inner_text("#link") == "no connection")
+
+
+def test_logging_in(open_view: Open, open_page: OpenPage, tmp_path: Path) -> None:
+    token = web_token.make(tmp_path / "token")
+    view = open_view(token_file=str(tmp_path / "token"))
+    view.start()
+    page = open_page(view.url)
+    assert page.url == f"{view.url}/login"
+    page.fill("#token", "wrong")
+    page.click("button")
+    page.locator("[role=alert]").wait_for()
+    assert complaints(page) == []
+    keep(page, "page-login")
+    page.fill("#token", token)
+    page.click("button")
+    until(lambda: page.inner_text("#label") == "espresso")
+    assert page.evaluate("document.cookie") == ""
+    page.click("#logout button")
+    page.wait_for_url("**/login")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_accessibility(
+    moving: View, open_page: OpenPage, dark: bool, size: tuple[int, int]
+) -> None:
+    page = open_page(moving.url, size, dark)
+    until(lambda: page.evaluate(PICTURE))
+    until(lambda: page.locator("#stages tbody tr").count())
+    assert complaints(page) == []
+    if dark:
+        keep(page, "page-dark")
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
