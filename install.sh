@@ -8,7 +8,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 runtime=auto
 # What the tests need of Debian, as program=PACKAGE… where that is not the program's name.
-test_programs=(shellcheck mosquitto chromium chromedriver=chromium-driver Xvfb=xvfb 'gcc=gcc libc6-dev')
+test_programs=(shellcheck mosquitto chromium Xvfb=xvfb 'gcc=gcc libc6-dev'
+    '/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib=python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good')
 
 usage() {
     cat <<'END'
@@ -187,7 +188,7 @@ set_up() { # run|test, MB a new one takes
 install_test_programs() {
     local pair packages missing=()
     for pair in "${test_programs[@]}"; do
-        ! command -v "${pair%%=*}" >/dev/null || continue
+        { ! command -v "${pair%%=*}" && ! compgen -G "${pair%%=*}"; } >/dev/null || continue
         read -ra packages <<<"${pair#*=}"
         install_from_debian "${packages[@]}" || missing+=("${packages[@]}")
         [[ $pair != mosquitto || " ${missing[*]} " == *' mosquitto '* ]] ||
@@ -197,7 +198,10 @@ install_test_programs() {
         say "Some tests will be skipped; what they need: sudo apt-get install ${missing[*]}"
 }
 
-run_labelcam() { exec "$venv/bin/labelcam" run --source "$source" "${rest[@]}"; }
+run_labelcam() {
+    export LABELCAM_STATE=${LABELCAM_STATE:-$venv/state}
+    exec "$venv/bin/labelcam" run --source "$source" "${rest[@]}"
+}
 
 run_pytest() {
     check_writable

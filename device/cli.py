@@ -322,7 +322,7 @@ def _run(options: argparse.Namespace) -> int:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         # Another reload must not end the program before it has a handler again.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        os.execv(sys.executable, sys.orig_argv)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - no shell is wanted
     return code
 
 

@@ -214,7 +214,9 @@ class Node:
         except ModuleNotFoundError as error:
             if error.name != "paho":
                 raise
-            raise DependencyError("mqtt: paho-mqtt is not installed; pip install paho-mqtt") from None
+            raise DependencyError(
+                "mqtt: paho-mqtt is not installed; pip install paho-mqtt"
+            ) from None
         settings = self._settings
         watched = settings.mqtt.watch or settings.decide.allow or tuple(self._groups)
         cameras = [channel.camera for channel in self._channels]

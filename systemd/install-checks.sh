@@ -11,7 +11,7 @@ password=$root/etc/credstore/labelcam.mqtt-password
 units=$root/etc/systemd/system
 rules=$root/etc/udev/rules.d/60-labelcam.rules
 program=$root/usr/local/bin/labelcam
-needed_mb=700
+needed_mb=500
 
 read_service_options() {
     action=install wheelhouse='' dry_run='' purge=''
