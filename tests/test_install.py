@@ -89,7 +89,7 @@ class Machine:
         self.program(
             "df", 'printf "Filesystem M Used Available\\n/dev/x 9 1 ${FAKE_MB-4000} 9 /\\n"'
         )
-        for name in ("shellcheck", "mosquitto", "chromium", "chromedriver", "Xvfb", "gcc"):
+        for name in ("shellcheck", "mosquitto", "chromium", "Xvfb", "gcc"):
             self.program(name, "")
         self.python("python3", "3.11")
 
@@ -362,11 +362,11 @@ def test_no_venv_module_is_named_and_installed_for_root(machine: Machine) -> Non
 
 
 def test_missing_test_programs_are_only_missed(machine: Machine) -> None:
-    for name in ("shellcheck", "chromedriver"):
+    for name in ("shellcheck", "Xvfb"):
         (machine.bin / name).unlink()
     result = machine.run("--test")
     assert result.returncode == 0
-    needed = "what they need: sudo apt-get install shellcheck chromium-driver"
+    needed = "what they need: sudo apt-get install shellcheck xvfb"
     assert f"will be skipped; {needed}" in result.stderr
     machine.env["FAKE_UID"] = "0"
     machine.program(
@@ -378,7 +378,9 @@ def test_missing_test_programs_are_only_missed(machine: Machine) -> None:
     assert "Installing from Debian: shellcheck\n" in result.stderr
     assert "what they need: sudo apt-get install shellcheck\n" in result.stderr
     install = "apt-get -qq -y install --no-install-recommends"
-    assert machine.done()[-2:] == [f"{install} shellcheck", f"{install} chromium-driver"]
+    # Whether the RTSP server's packages are missing too is this machine's own business.
+    asked = [line for line in machine.done() if "gst" not in line]
+    assert asked[-2:] == [f"{install} shellcheck", f"{install} xvfb"]
 
 
 # What pip says, shortened, under Debian 12 and 13.
