@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A stranger's first start on a Debian that has Python and nothing else: as a plain user and as
 # root, `--try` shows the coffee and the cat, the second start takes seconds, and nothing is
-# written outside the checkout. With "suite", the plain user runs the test suite as well.
+# written outside the checkout. With "suite", the plain user runs the test suite as well, with
+# the options of pytest that follow.
 # Runs as root in a guest that may be thrown away; see run.sh.
 set -euo pipefail
 
@@ -62,5 +63,5 @@ useradd --create-home --shell /bin/bash maker
 no_venv_yet
 first_light root
 first_light maker
-[[ ${1:-} != suite ]] || as maker ./install.sh --test
+[[ ${1:-} != suite ]] || as maker ./install.sh --test "${@:2}"
 echo "first_light: all is well"
