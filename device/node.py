@@ -15,12 +15,12 @@ from functools import partial
 from types import FrameType
 
 import msgspec
-import numpy as np
 
 from device import catalog, config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, close_all
 from device.catalog import Model
+from device.channel import Channel, Feed, looking, model_of, prove, streams
 from device.choice import choose
 from device.classifier import Classifier
 from device.commands import Answer, Command, Kept, Led, Waiting, shown
@@ -29,18 +29,16 @@ from device.errors import (
     CommandError,
     DependencyError,
     LabelcamError,
-    ModelError,
     OutputClosed,
-    SinkError,
 )
-from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink, SinkHealth
-from device.frames import Frame, LatestFrame, PixelFormat
+from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink
+from device.frames import Frame, LatestFrame
 from device.gate import Gate
 from device.groups import load_groups
-from device.health import CameraMeter, Health
+from device.health import Health
 from device.notify import Service
 from device.paths import state_directory
-from device.picture_health import PictureHealth
+from device.sinks.outlet import Outlet
 from device.sinks.terminal import TerminalSink, print_summary
 
 _log = logging.getLogger("labelcam.node")
@@ -48,7 +46,6 @@ _log = logging.getLogger("labelcam.node")
 _REPORT_S = 1.0
 # How long a wait may last before the loop looks whether a signal came.
 _WAIT_S = 0.2
-_SINK_RETRY_S = 10.0
 
 
 class Node:
@@ -85,9 +82,9 @@ class Node:
         self._stop = threading.Event()
         self._hung_up = threading.Event()
         self._ready = threading.Condition()
-        self._feeds: list[_Feed] = []
-        self._channels: list[_Channel] = []
-        self._sinks: list[_Outlet] = []
+        self._feeds: list[Feed] = []
+        self._channels: list[Channel] = []
+        self._sinks: list[Outlet] = []
         self._terminal: TerminalSink | None = None
         self._health: Health | None = None
         self._classified = 0
@@ -116,17 +113,17 @@ class Node:
         # The cameras first: they open in their own threads while the model loads in this one.
         models: dict[config.Model, Model] = {}
         for camera in settings.camera:
-            chosen = _model_of(settings, camera)
+            chosen = model_of(settings, camera)
             if chosen not in models:
                 models[chosen] = catalog.find(chosen.name, chosen.labels)
             opener = partial(open_camera, wanted=models[chosen].file.picture_size)
             slot = LatestFrame(self._ready)
-            self._feeds.append(_Feed(camera, slot, CameraSupervisor(camera, slot, opener)))
+            self._feeds.append(Feed(camera, slot, CameraSupervisor(camera, slot, opener)))
             self._feeds[-1].supervisor.start()
         self._interval_s = self._kept.interval_s(self._interval_s)
         for feed in self._feeds:
-            configured = models[_model_of(settings, feed.camera)]
-            for camera in _streams(feed.camera):
+            configured = models[model_of(settings, feed.camera)]
+            for camera in streams(feed.camera):
                 feed.channels.append(self._open_channel(feed, camera, configured))
             self._channels += feed.channels
         if not self._patient:
@@ -136,11 +133,11 @@ class Node:
         for feed in self._feeds:
             feed.supervisor.play()
 
-    def _open_channel(self, feed: "_Feed", camera: config.Camera, configured: Model) -> "_Channel":
+    def _open_channel(self, feed: Feed, camera: config.Camera, configured: Model) -> Channel:
         model, controls = self._kept_controls(camera, configured)
-        classifier = self._classifier(model, _looking(camera, controls))
+        classifier = self._classifier(model, looking(camera, controls))
         self._health = self._health or Health(classifier.description, self._started_at)
-        return _Channel(
+        return Channel(
             camera,
             feed,
             Gate(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps)),
@@ -168,7 +165,7 @@ class Node:
         try:
             controls = self._kept.controls(camera.name, original)
             self._decide(controls)
-            _looking(camera, controls)
+            looking(camera, controls)
             if controls.model == original.model:
                 return configured, controls
             model = catalog.find(controls.model)
@@ -184,7 +181,7 @@ class Node:
 
     def _configured_controls(self, camera: config.Camera) -> Controls:
         decide, gate = self._settings.decide, self._settings.gate
-        model = _model_of(self._settings, camera).name
+        model = model_of(self._settings, camera).name
         return Controls(True, decide.enter, decide.exit, gate.max_fps, model, camera.region)
 
     def _decide(self, controls: Controls) -> config.Decide:
@@ -197,16 +194,16 @@ class Node:
         if self._settings.jsonl.enabled:
             from device.sinks.jsonl import JsonlSink
 
-            self._sinks.append(_Outlet(JsonlSink))
+            self._sinks.append(Outlet(JsonlSink))
         elif self._settings.terminal.enabled:
-            self._sinks.append(_Outlet(self._open_terminal))
+            self._sinks.append(Outlet(self._open_terminal))
         if self._settings.web.enabled:
-            self._sinks.append(_Outlet(self._open_web, spare="web"))
+            self._sinks.append(Outlet(self._open_web, spare="web"))
         if self._settings.window.enabled:
-            self._sinks.append(_Outlet(self._open_window, spare="window"))
+            self._sinks.append(Outlet(self._open_window, spare="window"))
         if self._settings.mqtt.enabled:
-            self._sinks.append(_Outlet(self._open_mqtt))
-        self._sinks += [_Outlet(opener) for opener in self._more_sinks]
+            self._sinks.append(Outlet(self._open_mqtt))
+        self._sinks += [Outlet(opener) for opener in self._more_sinks]
 
     def _open_mqtt(self) -> Sink:
         try:
@@ -296,7 +293,7 @@ class Node:
             if supervisor.gave_up() and (none_works or supervisor.stuck):
                 raise supervisor.failure()
 
-    def _lose(self, channel: "_Channel") -> None:
+    def _lose(self, channel: Channel) -> None:
         """Forget what was seen, and say that nothing is: the camera gives no frames."""
         now = time.monotonic()
         label = channel.decider.label
@@ -305,7 +302,7 @@ class Node:
             self._change(channel, Decision(UNAVAILABLE, 0.0, label, held_s, now))
         channel.decider.reset(now)
 
-    def _change(self, channel: "_Channel", decision: Decision) -> None:
+    def _change(self, channel: Channel, decision: Decision) -> None:
         """Tell the sinks of a change of label."""
         previous = decision.previous
         if previous is None and channel.reported == UNAVAILABLE:
@@ -340,7 +337,7 @@ class Node:
 
     def models(self) -> tuple[str, ...]:
         """The models that are installed, and the configured one where it is another."""
-        configured = (_model_of(self._settings, camera).name for camera in self._settings.camera)
+        configured = (model_of(self._settings, camera).name for camera in self._settings.camera)
         return tuple(dict.fromkeys((*catalog.installed(), *configured)))
 
     def _obey(self) -> None:
@@ -377,7 +374,7 @@ class Node:
                 if command.camera in (None, channel.name):
                     self._control(channel, command)
 
-    def _control(self, channel: "_Channel", command: Command) -> None:
+    def _control(self, channel: Channel, command: Command) -> None:
         if command.key == "snapshot":
             if not channel.controls.enabled:
                 raise CommandError("snapshot", f"camera {channel.name} is disabled; enable it")
@@ -387,7 +384,7 @@ class Node:
         try:
             controls = msgspec.structs.replace(channel.controls, **{command.key: command.value})
             decide = self._decide(controls)
-            camera = _looking(channel.camera, controls)
+            camera = looking(channel.camera, controls)
         except ValueError as error:
             raise CommandError(command.key, str(error)) from None
         if command.key == "model":
@@ -406,17 +403,17 @@ class Node:
         configured = getattr(self._configured_controls(channel.camera), command.key)
         self._kept.keep(channel.name, command.key, command.value, configured)
 
-    def _switch_model(self, channel: "_Channel", name: str, decide: config.Decide) -> None:
+    def _switch_model(self, channel: Channel, name: str, decide: config.Decide) -> None:
         """Replace a camera's model by one that was proved to work, or raise and keep it."""
         if name not in self.models():
             raise CommandError(
                 "model", f"{shown(name)} is not installed; there are {', '.join(self.models())}"
             )
-        configured = _model_of(self._settings, channel.camera)
+        configured = model_of(self._settings, channel.camera)
         model = catalog.find(name, configured.labels if name == configured.name else "")
-        classifier = self._classifier(model, _looking(channel.camera, channel.controls))
+        classifier = self._classifier(model, looking(channel.camera, channel.controls))
         try:
-            _prove(classifier, name)
+            prove(classifier, name)
             decider = Decider(decide, model.labels, self._groups)
         except BaseException:
             classifier.close()
@@ -446,14 +443,14 @@ class Node:
         settings = self._reload()
         if settings == self._settings:
             return
-        for chosen in (_model_of(settings, camera) for camera in settings.camera):
+        for chosen in (model_of(settings, camera) for camera in settings.camera):
             labels = catalog.find(chosen.name, chosen.labels).labels
             Decider(settings.decide, labels, load_groups(settings.decide.groups))
         _log.info("reload: the configuration has changed; starting again with it")
         self.restart = True
         self._stop.set()
 
-    def _handle(self, channel: "_Channel", frame: Frame) -> None:
+    def _handle(self, channel: Channel, frame: Frame) -> None:
         """Classify one frame, decide, and tell the sinks."""
         scores = channel.classifier.classify(frame)
         scored = time.perf_counter()
@@ -556,146 +553,3 @@ class Node:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Feed:
-    """One camera's frames, and the channels that look at them."""
-
-    def __init__(
-        self, camera: config.Camera, slot: LatestFrame, supervisor: CameraSupervisor
-    ) -> None:
-        self.camera = camera
-        self.slot = slot
-        self.supervisor = supervisor
-        self.channels: list[_Channel] = []
-        self.picture = PictureHealth() if camera.watch_picture else None
-
-    def look_at_picture(self, frame: Frame) -> bool:
-        """Whether something else is wrong with the picture now; a recording is what it is."""
-        if self.picture is None or not self.supervisor.live or not self.picture.update(frame):
-            return False
-        what = ", ".join(self.picture.troubles) or "all right again"
-        _log.warning("camera %s: its picture is %s", self.camera.name, what)
-        return True
-
-
-class _Channel:
-    """What is made of one camera, or of one region of it, from the gate to the decider."""
-
-    def __init__(
-        self,
-        camera: config.Camera,
-        feed: _Feed,
-        gate: Gate,
-        classifier: Classifier,
-        decider: Decider,
-        meter: CameraMeter,
-        model: Model,
-        controls: Controls,
-    ) -> None:
-        self.camera = camera
-        self.name = camera.name
-        self.feed = feed
-        self.gate = gate
-        self.classifier = classifier
-        self.decider = decider
-        self.meter = meter
-        self.model = model
-        self.controls = controls
-        self.snapshot = False
-        self.await_large = False
-        self.reported: str | None = None
-        self.changed_at = 0.0
-
-
-def _model_of(settings: config.Config, camera: config.Camera) -> config.Model:
-    """``[model]``, with the camera's own in place of its name and labels."""
-    if not camera.model:
-        return settings.model
-    return msgspec.structs.replace(settings.model, name=camera.model, labels=camera.labels)
-
-
-def _streams(camera: config.Camera) -> list[config.Camera]:
-    """The camera, or one of each of its regions, named ``camera/region``."""
-    return [
-        msgspec.structs.replace(camera, name=f"{camera.name}/{r.name}", region=r.box, regions=())
-        for r in camera.regions
-    ] or [camera]
-
-
-def _looking(camera: config.Camera, controls: Controls) -> config.Camera:
-    """The camera as configured, but for the region that it looks at; ValueError if that is none."""
-    return msgspec.structs.replace(camera, region=controls.region)
-
-
-def _prove(classifier: Classifier, name: str) -> None:
-    """Raise ModelError unless the model gives probabilities for a plain grey ramp."""
-    ramp = np.linspace(0, 255, 64 * 64 * 3).astype(np.uint8).reshape(64, 64, 3)
-    scores = classifier.classify(Frame(ramp, PixelFormat.BGR, 64, 64, 0, 0.0))
-    # Written so that NaN, which is neither, fails too.
-    if not (np.all(scores >= 0) and np.all(scores <= 1.01)):
-        raise ModelError(name, "gave scores that are no probabilities; the old one stays")
-
-
-class _Outlet:
-    """A sink, isolated: what it raises is reported here and reaches nobody else.
-
-    After a fault it is closed, and opened again when something is to be delivered and
-    _SINK_RETRY_S have passed. OutputClosed alone goes through: it ends the run. One that
-    cannot be opened at the start is an error, unless ``spare`` names it: then it is out of
-    order like one that failed later.
-    """
-
-    def __init__(self, opener: Callable[[], Sink], spare: str = "") -> None:
-        self._open = opener
-        self._sink: Sink | None = None
-        self._retry_at = 0.0
-        try:
-            self._sink = opener()
-        except SinkError as error:
-            if not spare:
-                raise
-            self.health = SinkHealth(spare)
-            self._fail(error)
-        else:
-            self.health = SinkHealth(self._sink.name)
-
-    def deliver(self, call: Callable[[Sink], None]) -> None:
-        """Make the call on the sink, or on nothing while it is out of order."""
-        try:
-            if self._sink is None:
-                if time.monotonic() < self._retry_at:
-                    return
-                self._sink = self._open()
-                _log.info("sink %s: works again", self._sink.name)
-                self.health = SinkHealth(self._sink.name)
-            call(self._sink)
-        except OutputClosed:
-            raise
-        except Exception as error:  # noqa: BLE001 - here a sink is isolated
-            self._fail(error)
-
-    def look(self) -> SinkHealth:
-        """How the sink is: its own fault, or what it says of the other end."""
-        problem = getattr(self._sink, "problem", "")
-        return SinkHealth(self.health.name, problem) if problem else self.health
-
-    def _fail(self, error: Exception) -> None:
-        name, problem = self.health.name, " ".join(str(error).split())
-        # Once for each reason: a port that stays taken must not fill the log.
-        if problem != self.health.problem:
-            _log.warning("sink %s: %s; trying again in %g s", name, problem, _SINK_RETRY_S)
-        self.health = SinkHealth(name, problem)
-        self.close()
-        self._retry_at = time.monotonic() + _SINK_RETRY_S
-
-    def close(self) -> None:
-        """Close the sink, whatever it makes of it."""
-        sink, self._sink = self._sink, None
-        if sink:
-            try:
-                sink.close()
-            except OutputClosed:
-                pass
-            except Exception as error:  # noqa: BLE001 - here a sink is isolated
-                _log.warning("sink %s: %s while closing", sink.name, error)

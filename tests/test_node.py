@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from device import config, node, picture_health
+from device import config, picture_health
 from device.cameras import Camera
 from device.commands import Command
 from device.errors import CameraError, OutputClosed
 from device.events import LabelChange, Observation, Snapshot
 from device.frames import Frame, LatestFrame
 from device.node import Node
+from device.sinks import outlet
 from tests.conftest import frame_of
 
 
@@ -108,7 +109,7 @@ def test_two_cameras_go_their_own_ways(
 def test_a_sink_that_fails_reaches_nobody_else(
     recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node, "_SINK_RETRY_S", 0.0)
+    monkeypatch.setattr(outlet, "RETRY_S", 0.0)
     recorder.fails = ZeroDivisionError("no")
     with caplog.at_level(logging.INFO):
         assert Node(config.Config(camera=(config.Camera(source="synthetic"),)), frames=3).run() == 0
@@ -145,7 +146,7 @@ class TestCamerasThatFail:
     @pytest.fixture
     def opener(self, monkeypatch: pytest.MonkeyPatch) -> "Flaky":
         flaky = Flaky()
-        monkeypatch.setattr(node, "open_camera", flaky)
+        monkeypatch.setattr("device.node.open_camera", flaky)
         return flaky
 
     def test_no_stale_label_and_the_state_at_once(
