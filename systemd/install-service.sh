@@ -121,7 +121,7 @@ install_units() { # of $release
         [[ ! -e $unit ]] || change install -m 644 "$unit" "$units/${unit##*/}"
     done
     if ((systemd >= 254)); then
-        change install -D -m 644 -t "$units/labelcam.service.d" "$release/systemd/labelcam.service.d/10-systemd-254.conf"
+        change install -D -m 644 "$release/systemd/systemd-254.conf" "$units/labelcam.service.d/10-systemd-254.conf"
     fi
     change install -m 644 "$release/systemd/60-labelcam.rules" "$rules"
     change ln -sfn "$opt/current/bin/labelcam" "$program"

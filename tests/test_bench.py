@@ -38,6 +38,7 @@ max_fps = 5.0
 """
 
 
+@pytest.mark.slow
 def test_measured_printed_remembered_and_written(
     colours: Callable[..., Path],
     tmp_path: Path,

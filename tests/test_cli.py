@@ -50,6 +50,8 @@ def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str])
         (["--help"], ["run", "classify", "bench", "--version"]),
         (["run", "--help"], ["--source", "--config", "--set", "--frames"]),
         (["classify", "--help"], ["FILE", "--model", "--labels", "--top", "--json"]),
+        (["doctor", "--help"], ["--config", "--json", "--self-test"]),
+        (["config", "--help"], ["check", "adopt"]),
         (["bench", "--help"], ["--source", "--threads", "--runtime", "--write", "--against"]),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -194,6 +196,7 @@ def test_run_as_json_lines_keeps_stdout_for_them() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_it_with_the_summary(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "device", "run", "--source", "synthetic"],

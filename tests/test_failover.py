@@ -478,6 +478,7 @@ def _run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_a_hung_invoke_ends_the_process_and_the_next_start_is_on_the_cpu(
     twins: Callable[..., Path], standin: Standin, tmp_path: Path
 ) -> None:

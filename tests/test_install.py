@@ -89,7 +89,7 @@ class Machine:
         self.program(
             "df", 'printf "Filesystem M Used Available\\n/dev/x 9 1 ${FAKE_MB-4000} 9 /\\n"'
         )
-        for name in ("shellcheck", "mosquitto", "chromium", "Xvfb", "gcc"):
+        for name in ("shellcheck", "mosquitto", "openssl", "chromium", "Xvfb", "gcc"):
             self.program(name, "")
         self.python("python3", "3.11")
 

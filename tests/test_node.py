@@ -149,6 +149,7 @@ class TestCamerasThatFail:
         monkeypatch.setattr("device.node.open_camera", flaky)
         return flaky
 
+    @pytest.mark.slow
     def test_no_stale_label_and_the_state_at_once(
         self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
     ) -> None:
@@ -275,6 +276,7 @@ class _Red(Camera):
     def close(self) -> None: ...
 
 
+@pytest.mark.slow
 def test_regions_of_one_camera_have_labels_of_their_own(
     recorder: Recorder, colours: Callable[..., Path], tmp_path: Path
 ) -> None:

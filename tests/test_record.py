@@ -78,6 +78,7 @@ def recorded(tmp_path: Path, settings: list[str], *more: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_was_recorded_changes_its_labels_in_the_same_way_each_time(
     tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +91,7 @@ def test_what_was_recorded_changes_its_labels_in_the_same_way_each_time(
     assert len(first.scores) == len(lines) - 1, "no frame was left out"
 
 
+@pytest.mark.slow
 def test_lossless_is_what_was_seen_to_the_bit(tmp_path: Path, settings: list[str]) -> None:
     folder = recorded(tmp_path, settings, "--lossless")
     entries = list(record.entries(folder, "it"))
@@ -97,6 +99,7 @@ def test_lossless_is_what_was_seen_to_the_bit(tmp_path: Path, settings: list[str
     assert [entry.predictions[0].score for entry in entries] == again.scores
 
 
+@pytest.mark.slow
 def test_plays_at_the_recorded_pace(tmp_path: Path, settings: list[str]) -> None:
     folder = recorded(tmp_path, settings)
     entries = list(record.entries(folder, "it"))
@@ -196,6 +199,7 @@ def test_ends_at_its_time(tmp_path: Path) -> None:
     assert sink.frames == 2
 
 
+@pytest.mark.slow
 def test_says_where_it_writes_and_how_much(
     tmp_path: Path, settings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """The board's vital signs, from a tree like that of a Raspberry Pi and from an empty one."""
 
+import ctypes
 import time
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_this_machine() -> None:
     assert found.rss_mb is not None
     assert found.rss_mb > 1
     assert found.clock_synced in (True, False, None)
+
+
+def test_clock_that_the_kernel_may_not_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        """The C library under the service's system call filter."""
+
+        @staticmethod
+        def adjtimex(_timex: object) -> int:
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Refusing)
+    monkeypatch.setattr(vitals, "_TIMESYNC", tmp_path / "timesync")
+    assert vitals.clock_synced() is None
+    (tmp_path / "timesync").mkdir()
+    assert vitals.clock_synced() is False
+    (tmp_path / "timesync/synchronized").touch()
+    assert vitals.clock_synced() is True
 
 
 def test_wall_time_of_a_moment_on_the_monotonic_clock() -> None:

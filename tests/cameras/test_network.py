@@ -108,6 +108,7 @@ def test_rtsp_gives_the_picture(rtsp: RtspServer) -> None:
     assert np.abs(frame.pixels.astype(int) - coffee).mean() < 12
 
 
+@pytest.mark.slow
 def test_rtsp_survives_the_restart_of_its_server(rtsp: RtspServer) -> None:
     slot = LatestFrame()
     supervisor = CameraSupervisor(config.Camera(source=rtsp.url, stall_s=2), slot)

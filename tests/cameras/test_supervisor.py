@@ -201,6 +201,7 @@ def test_a_frame_that_comes_after_the_stall_is_not_taken(
     assert not watched.slot.pending
 
 
+@pytest.mark.slow
 def test_fifty_times_stalled_or_vanished_it_is_back_within_three_seconds(
     watched: Watched, device: Device, clock: Clock
 ) -> None:

@@ -161,7 +161,7 @@ install() { # after one that was killed in the middle; two at once
 
 unit() {
     local said
-    said=$(systemd-analyze verify labelcam.service labelcam-adopt.service 2>&1)
+    said=$(systemd-analyze verify /etc/systemd/system/labelcam*.service 2>&1)
     [[ -z $said ]] || fail "systemd-analyze verify: $said"
     systemd-analyze security --threshold=15 labelcam.service >/tmp/security || fail 'is exposed'
     echo "FIGURE $(tail -n 1 /tmp/security)"
@@ -202,7 +202,7 @@ reload() {
 refusal_shows() { [[ $(property StatusText) == *refused*'fps = 5000'* ]]; }
 
 hung() { # the stand-in for libedgetpu hangs in the middle: watchdog, then the CPU
-    local restarts twin=/srv/model flatbuffers
+    local restarts begun twin=/srv/model flatbuffers
     [[ -e /host/standin.so ]] || { echo '!!! NOT RUN: hung inference: no C compiler on the host' && return; }
     flatbuffers=$(echo /wheels/flatbuffers-*.whl)
     mkdir "$twin"
@@ -226,14 +226,14 @@ Path('$twin/colours_edgetpu.tflite').write_bytes(edgetpu_model())"
     within 20 'the Edge TPU' says 'the Edge TPU takes over'
     within 10 'a status' is ActiveState active
     restarts=$(property NRestarts)
-    since=$(date +%s)
+    since=$(date +%s) begun=$(now_ms)
     echo hang >"$twin/control"
     within 15 'the watchdog' says 'Watchdog timeout'
     within 30 'another start' is NRestarts $((restarts + 1))
     within 20 'the CPU' says 'the last run ended while the Edge TPU was at work'
     within 20 'READY on the CPU' is ActiveState active
     [[ $(property StatusText) != *edgetpu* ]] || fail 'on the Edge TPU again'
-    echo "FIGURE hung inference, watchdog of 4 s: READY on the CPU after $((SECONDS)) s of the job"
+    echo "FIGURE hung inference, watchdog of 4 s: READY on the CPU after $(($(now_ms) - begun)) ms"
     rm -r /run/systemd/system/labelcam.service.d /dev/apex_0
     systemctl daemon-reload
     cp /srv/good.toml "$config"

@@ -110,6 +110,7 @@ def test_a_confusion_picture_has_a_column_for_labels_outside_the_folder() -> Non
     assert not dark[150 + 36 + 3, 150 + 36 + 3]
 
 
+@pytest.mark.slow
 def test_top1_is_that_of_a_bare_interpreter_on_the_same_crops(
     testdata: Path, tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def test_it_follows_the_terminal_s_size(terminal: Make) -> None:
     pty.wait_for(lambda pty: pty.screen[0].endswith(" " * 42 + "29.8 fps"))
 
 
+@pytest.mark.slow
 def test_what_others_write_is_painted_over(terminal: Make) -> None:
     _, pty = terminal()
     pty.wait_for_text("1 thread")
@@ -228,6 +229,7 @@ def test_a_terminal_that_has_gone_ends_it(terminal: Make) -> None:
         sink.observe(observation())
 
 
+@pytest.mark.slow
 def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -100,6 +100,7 @@ def test_live_pictures_are_encoded_once_for_all_and_only_while_watched(open_view
     assert view.metric("labelcam_web_pictures_encoded_total") == 2
 
 
+@pytest.mark.slow
 def test_events(view: View) -> None:
     listener = view.send(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     first = read_until(listener, b"event: live")
@@ -116,6 +117,7 @@ def test_events(view: View) -> None:
     assert (line["level"], line["text"]) == ("warning", "camera door: reopened[2J")
 
 
+@pytest.mark.slow
 def test_a_listener_that_takes_nothing_is_dropped_and_slows_nobody(
     view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:

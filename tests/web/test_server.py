@@ -73,6 +73,7 @@ def test_a_connection_that_is_used_stays(view: View, monkeypatch: pytest.MonkeyP
     connection.close()
 
 
+@pytest.mark.slow
 def test_more_connections_than_there_is_room_for(
     view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
