@@ -535,6 +535,7 @@ def test_status_of_the_program_is_passed_on(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.slow
 def test_scripts_pass_shellcheck(script: Path) -> None:
     shellcheck = shutil.which("shellcheck")
     if not shellcheck:

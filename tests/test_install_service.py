@@ -232,6 +232,7 @@ def test_wheels_are_taken_from_a_folder(system: System, tmp_path: Path) -> None:
     check_failure(system.run("--offline", "/nonexistent"), 2, "takes a folder of wheels")
 
 
+@pytest.mark.slow
 def test_upgrade_keeps_the_last_two_releases(system: System) -> None:
     system.well()
     for number in ("1.1.0", "1.2.0"):
@@ -265,6 +266,7 @@ def test_what_the_network_does_not_give_leaves_no_trace(system: System) -> None:
     assert system.files() == before
 
 
+@pytest.mark.slow
 def test_a_release_that_does_not_get_ready_gives_way_to_the_old_one(system: System) -> None:
     system.well()
     system.version("1.1.0")
@@ -291,6 +293,7 @@ def test_a_crash_loop_is_not_waited_for(system: System) -> None:
     check_failure(system.run(), 1, "does not work", "journalctl")
 
 
+@pytest.mark.slow
 def test_rollback_goes_there_and_back(system: System) -> None:
     check_failure(system.run("--rollback"), 1, "is not installed")
     system.well()

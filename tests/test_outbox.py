@@ -113,6 +113,7 @@ def test_sequence_numbers_survive_an_empty_outbox_and_a_restart(path: Path) -> N
         box.close()
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_taken(path: Path) -> None:
     script = f"""
         from pathlib import Path

@@ -105,6 +105,7 @@ def test_less_light_is_no_blur(watched: Watched) -> None:
     assert watched.watch(60, lambda p: (p * 0.5).astype(np.uint8), noise=1) == ()
 
 
+@pytest.mark.slow
 def test_a_view_that_stays_becomes_the_usual_one(watched: Watched) -> None:
     assert watched.watch(60, moved) == ("moved",)
     assert watched.watch(620, moved) == ()

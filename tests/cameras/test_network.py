@@ -98,6 +98,7 @@ def reach(supervisor: CameraSupervisor, state: str) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.slow
 def test_rtsp_gives_the_picture(rtsp: RtspServer) -> None:
     with opened(rtsp.url) as camera:
         assert camera.live
@@ -164,6 +165,7 @@ def answering(reply: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", ["garbage", "nothing", "redirects"])
+@pytest.mark.slow
 def test_rtsp_that_is_none(
     kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

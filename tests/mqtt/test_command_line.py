@@ -71,6 +71,7 @@ def test_mqtt_is_loaded_only_where_it_is_used() -> None:
     assert run.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_node_told_to_restart_comes_back_as_the_same_process(
     broker: Mosquitto, listener: Listener, tmp_path: Path, colours: Callable[..., Path]
 ) -> None:

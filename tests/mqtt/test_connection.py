@@ -390,6 +390,7 @@ def test_websockets(lone: Lone, tmp_path: Path) -> None:
 
 
 @needs_mosquitto
+@pytest.mark.slow
 def test_events_that_the_broker_refuses_are_kept(
     lone: Lone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
