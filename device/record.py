@@ -5,6 +5,7 @@ made of a frame, and the frames as JPEG, or as PNG where none of their bits may 
 ``labelcam run --source replay:FOLDER`` plays it.
 """
 
+import contextlib
 import logging
 import re
 from collections.abc import Generator
@@ -77,6 +78,7 @@ class RecordSink:
         self._begun_at: float | None = None
         self._frame: Frame | None = None
         self._file = ""
+        self._made = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
@@ -124,8 +126,15 @@ class RecordSink:
         )
 
     def close(self) -> None:
-        """Finish the index; may be called twice."""
+        """Finish the index, or leave nothing behind of what has no frame; may be called twice."""
+        if self._index.closed:
+            return
         self._index.close()
+        if not self.frames:
+            with contextlib.suppress(OSError):
+                (self._folder / INDEX).unlink()
+                if self._made:
+                    self._folder.rmdir()
 
     def _write_frame(self, frame: Frame) -> None:
         pixels, suffix, options = self._encoded(frame)

@@ -234,6 +234,20 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
         RecordSink(tmp_path / "file", 1, 1, lossless=False)
 
 
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_camera_that_gives_nothing_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], there_before: bool
+) -> None:
+    out = tmp_path / "out"
+    if there_before:
+        out.mkdir()
+    missing = str(tmp_path / "missing.mp4")
+    assert main(["record", "--for", "1s", str(out), "--source", missing]) == 1
+    assert "cannot be opened" in capsys.readouterr().err
+    assert out.exists() is there_before
+    assert list(tmp_path.rglob("*.jsonl")) == []
+
+
 def test_one_camera_only(tmp_path: Path) -> None:
     two = config.Config(camera=(config.Camera(name="a"), config.Camera(name="b")))
     with pytest.raises(UsageError, match="records one camera, and the configuration has 2"):

@@ -22,7 +22,8 @@ from models.mobilenet import Network, build_keras, v1, v2, v3_large, v3_small
 if importlib.util.find_spec("tensorflow") is None:
     pytest.skip(
         "TensorFlow is not installed; in an environment of its own: "
-        "pip install -r models/requirements.txt -r tests/requirements.txt; pytest -m tensorflow",
+        "pip install -r models/requirements.txt -r tests/requirements.txt; "
+        "pytest -m tensorflow tests/models",
         allow_module_level=True,
     )
 
