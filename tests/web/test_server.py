@@ -1,6 +1,7 @@
 """The server under those who mean it no good: bounded, and at work for the others."""
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from device import config
 from device.events import LabelChange, Observation, Snapshot
@@ -108,6 +110,36 @@ def test_closing_ends_every_stream_and_thread(open_view: Open) -> None:
     assert all(is_closed(stream) for stream in streams)
     assert not any(thread.name == "labelcam-web" for thread in threading.enumerate())
     assert open_view(config.Camera()).ask("/healthz").status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_closing_while_others_come_leaves_no_socket(
+    open_view: Open, tmp_path: Path, tls: bool
+) -> None:
+    pem = tmp_path / "localhost.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
+    pem.chmod(0o600)
+    settings = {"cert_file": str(pem), "key_file": str(pem)} if tls else {}
+    for _ in range(10):
+        view = open_view(**settings)
+        closed = threading.Event()
+
+        def come(port: int = view.port, closed: threading.Event = closed) -> None:
+            with contextlib.ExitStack() as came:
+                while not closed.is_set():
+                    with contextlib.suppress(OSError):
+                        client = socket.create_connection(("127.0.0.1", port), 0.1)
+                        came.enter_context(client).sendall(ASK + b"\r\n" * (not tls))
+
+        coming = threading.Thread(target=come)
+        coming.start()
+        time.sleep(0.02)
+        view.sink.close()
+        assert not any(thread.name == "labelcam-web" for thread in threading.enumerate())
+        closed.set()
+        coming.join()
+        # A socket that nobody closed says so here, and that is an error.
+        gc.collect()
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Server:
     def __init__(
         self,
         app: App,
-        listener: socket.socket,
+        listener: "Listener",
         tls: ssl.SSLContext | None,
         ended: asyncio.Event,
     ) -> None:
@@ -99,24 +99,30 @@ class Server:
         config.load()
         # No Date header: the clock of a device may be years off.
         state = ServerState()
-        async with await self._loop.create_server(
+        server = await self._loop.create_server(
             lambda: _Connection(config, state, self.connections),
             sock=self._listener,
             ssl=self._tls,
             ssl_handshake_timeout=REQUEST_WITHIN_S if self._tls else None,
             backlog=_ACCEPTED_AT_ONCE,
-        ) as server:
-            await self._ended.wait()
-            server.close()
-            # Whoever is being answered gets the rest; streams end by themselves.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ENDING_S):
-                    while any(connection.busy for connection in self.connections):
-                        await asyncio.sleep(0.01)
-            for connection in list(self.connections):
-                connection.transport.abort()
-            # One turn, in which they hear of it.
-            await asyncio.sleep(0)
+        )
+        await self._ended.wait()
+        # Nobody new from here on; asyncio loses those it has yet to attach to a closed server.
+        self._loop.remove_reader(self._listener)
+        # Whoever is being answered gets the rest; streams end by themselves.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_S):
+                while any(connection.busy for connection in self.connections):
+                    await asyncio.sleep(0.01)
+        # The last to be accepted take a moment to be among them. Those that do not finish a
+        # TLS handshake never are: the end of the loop ends those.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_S):
+                while self._listener.accepted():
+                    for connection in list(self.connections):
+                        connection.transport.abort()
+                    await asyncio.sleep(0.001)
+        server.close()
 
 
 class _Connection(H11Protocol):
@@ -202,7 +208,7 @@ class Listener(socket.socket):
 
     def __init__(self, family: int) -> None:
         super().__init__(family, socket.SOCK_STREAM)
-        self._open: list[socket.socket] = []
+        self._accepted: list[socket.socket] = []
 
     def listen(self, _backlog: int = 0) -> None:
         """Listen; asyncio means the number that it accepts at once, not the kernel's queue."""
@@ -211,11 +217,15 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection; BlockingIOError when there is none."""
         connection, address = super().accept()
-        if len(self._open) >= MAX_CONNECTIONS + _SPARE_SOCKETS:
-            self._open = [known for known in self._open if known.fileno() >= 0]
-        if len(self._open) >= MAX_CONNECTIONS + _SPARE_SOCKETS:
+        most = MAX_CONNECTIONS + _SPARE_SOCKETS
+        if len(self._accepted) >= most and self.accepted() >= most:
             connection.close()
             # Those that make room for it need a turn of the loop to go.
             raise BlockingIOError
-        self._open.append(connection)
+        self._accepted.append(connection)
         return connection, address
+
+    def accepted(self) -> int:
+        """How many of the accepted connections are open."""
+        self._accepted = [known for known in self._accepted if known.fileno() >= 0]
+        return len(self._accepted)
