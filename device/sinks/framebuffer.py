@@ -3,6 +3,7 @@
 Format: linux/fb.h, struct fb_var_screeninfo and fb_fix_screeninfo.
 """
 
+import contextlib
 import fcntl
 import mmap
 import struct
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from device.errors import SinkError
 
 DEVICE = Path("/dev/fb0")
+CONSOLE = Path("/dev/tty0")
 
 _FBIOGET_VSCREENINFO, _FBIOGET_FSCREENINFO = 0x4600, 0x4602
 _VARIABLE_BYTES, _FIXED_BYTES = 160, 80
@@ -49,15 +51,24 @@ class Framebuffer:
         lines = np.frombuffer(self._memory, np.uint8).reshape(top + height, line_bytes)
         self._shown = lines[top:, left * bits // 8 : (left + width) * bits // 8]
         self._bits = bits
+        _tell_console("\033[?25l")
 
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture, BGRX, uint8, (height, width, 4)."""
         self._shown[:] = packed(picture, self._bits)
 
     def close(self) -> None:
-        """Let go of the memory, once no view of it is left."""
+        """Leave a black screen and let go of the memory, once no view of it is left."""
+        self._shown[:] = 0
         del self._shown
         self._memory.close()
+        _tell_console("\033[?25h")
+
+
+def _tell_console(sequence: str) -> None:
+    # Its cursor blinks through the picture; where we may not hide it, that is no reason to end.
+    with contextlib.suppress(OSError), CONSOLE.open("w") as console:
+        console.write(sequence)
 
 
 def packed(picture: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -420,6 +420,10 @@ class _Display:
         self._fullscreen = fullscreen
         try:
             pygame.display.init()
+            # SDL's last resort is a screen in memory, which nobody sees.
+            if pygame.display.get_driver() == "offscreen" and "SDL_VIDEODRIVER" not in os.environ:
+                pygame.display.quit()
+                raise pygame.error("SDL finds neither X11, Wayland nor KMS")
         except pygame.error as error:
             raise SinkError(
                 f"there is no screen to show a window on ({error}); {_REMEDY}"
