@@ -6,6 +6,7 @@ Format: linux/fb.h, struct fb_var_screeninfo and fb_fix_screeninfo.
 import contextlib
 import fcntl
 import mmap
+import os
 import struct
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Framebuffer:
     Raises SinkError where there is none, it may not be used, or has a format of its own.
     """
 
-    def __init__(self, path: Path = DEVICE) -> None:
+    def __init__(self, path: Path) -> None:
         try:
             with path.open("r+b", buffering=0) as file:
                 variable = fcntl.ioctl(file, _FBIOGET_VSCREENINFO, bytes(_VARIABLE_BYTES))
@@ -51,7 +52,7 @@ class Framebuffer:
         lines = np.frombuffer(self._memory, np.uint8).reshape(top + height, line_bytes)
         self._shown = lines[top:, left * bits // 8 : (left + width) * bits // 8]
         self._bits = bits
-        _tell_console("\033[?25l")
+        _tell_console(b"\033[?25l")
 
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture, BGRX, uint8, (height, width, 4)."""
@@ -62,13 +63,17 @@ class Framebuffer:
         self._shown[:] = 0
         del self._shown
         self._memory.close()
-        _tell_console("\033[?25h")
+        _tell_console(b"\033[?25h")
 
 
-def _tell_console(sequence: str) -> None:
+def _tell_console(sequence: bytes) -> None:
     # Its cursor blinks through the picture; where we may not hide it, that is no reason to end.
-    with contextlib.suppress(OSError), CONSOLE.open("w") as console:
-        console.write(sequence)
+    with contextlib.suppress(OSError):
+        console = os.open(CONSOLE, os.O_WRONLY | os.O_NOCTTY)
+        try:
+            os.write(console, sequence)
+        finally:
+            os.close(console)
 
 
 def packed(picture: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -480,7 +480,7 @@ def _open_screen(settings: config.Window) -> Screen:
         named = {"DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"} & os.environ.keys()
         if named or not framebuffer.DEVICE.exists():
             raise
-    return framebuffer.Framebuffer()
+    return framebuffer.Framebuffer(framebuffer.DEVICE)
 
 
 def _pixels(surface: pygame.Surface) -> Canvas:

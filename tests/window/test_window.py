@@ -112,15 +112,24 @@ def test_closing_it_ends_the_run(window: WindowSink, how: int) -> None:
         window.observe(observation())
 
 
+@pytest.fixture
+def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SDL's choice where it finds nothing, also on a machine with a screen it would find."""
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pygame.display, "init", lambda: None)
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "offscreen")
+
+
 @pytest.mark.parametrize("driver", ["x11", ""])
 def test_no_screen_is_said_in_one_line(
-    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: str
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, driver: str
 ) -> None:
-    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     if driver:
         monkeypatch.setenv("SDL_VIDEODRIVER", driver)
+    else:
+        request.getfixturevalue("no_screen")
     monkeypatch.setenv("DISPLAY", ":987")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with pytest.raises(SinkError) as caught:
         WindowSink(config.Window(), [config.Camera()], device)
     assert str(caught.value).startswith("there is no screen to show a window on (")
@@ -225,13 +234,10 @@ def test_a_framebuffer_that_is_none(tmp_path: Path) -> None:
             framebuffer.Framebuffer(path)
 
 
+@pytest.mark.usefixtures("no_screen")
 def test_where_sdl_finds_no_screen_the_framebuffer_is_tried(
     device: FakeDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(framebuffer.Framebuffer.__init__, "__defaults__", (tmp_path / "fb0",))
     monkeypatch.setattr(framebuffer, "DEVICE", tmp_path / "fb0")
     (tmp_path / "fb0").write_bytes(b"")
     with pytest.raises(SinkError, match="fb0 cannot be used"):
