@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``labelcam`` with these arguments, by default the process's; returns the exit code."""
     _quiet_opencv()
+    # Where nobody else waits for what a thread could not cope with, it is said as here.
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _complain_of_thread
     try:
         options = _parser().parse_args(arguments)
         logs.configure(verbose=options.verbose)
@@ -48,14 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # still buffered has nowhere to go either; without this Python complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # the last line of defence: no traceback reaches a user
-        logging.getLogger("labelcam").debug("fault", exc_info=True)
-        logs.complain(
-            f"internal fault: {type(error).__name__}: {error}; "
-            "please report it with the output of the same command with --verbose"
-        )
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
+        _complain_of_fault(error)
         return 1
     return code
+
+
+def _complain_of_fault(error: BaseException) -> None:
+    logging.getLogger("labelcam").debug("fault", exc_info=error)
+    logs.complain(
+        f"internal fault: {type(error).__name__}: {error}; "
+        "please report it with the output of the same command with --verbose"
+    )
+
+
+def _complain_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        _complain_of_fault(ended.exc_value)
 
 
 def _tell_service_manager(problem: str) -> None:

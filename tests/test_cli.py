@@ -124,6 +124,22 @@ def test_an_unforeseen_fault_shows_no_traceback(
     )
 
 
+def test_nor_does_one_in_a_thread() -> None:
+    program = (
+        "import threading; from device.cli import main; main(['models', 'list'])\n"
+        "threading.Thread(target=lambda: 1 / 0).start()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stderr.startswith("labelcam: internal fault: ZeroDivisionError: ")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_classify_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", str(FOOTAGE / "coffee.jpg"), "--top", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -171,6 +171,20 @@ unit() {
     journalctl -u labelcam.service -o json | grep -q '"PRIORITY":"6"' || fail 'no priorities in the journal'
 }
 
+answers() { # the web view, as it says itself
+    python3 -c "import urllib.request as r; r.urlopen('http://127.0.0.1:$1/healthz', timeout=2)" 2>/dev/null
+}
+
+page() { # the web view under all restrictions of the unit
+    cp "$config" /srv/good.toml
+    printf '[web]\nenabled = true\nport = %s\n' $((port + 1)) >>"$config"
+    systemctl restart labelcam.service
+    within 20 'the web view' answers $((port + 1))
+    cp /srv/good.toml "$config"
+    systemctl restart labelcam.service
+    within 20 'a label' label_comes "$(now_ms)" ''
+}
+
 killed() {
     local begun pid
     pid=$(property MainPID)
@@ -314,6 +328,7 @@ broker
 install
 first=$(current)
 unit
+page
 killed
 reload
 hung

@@ -76,7 +76,8 @@ class Server:
     def _run(self) -> None:
         # Inference comes first. On Linux a priority is each thread's own; and where this one
         # holds Python's lock, inference has it back after half a millisecond, not five.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with contextlib.suppress(PermissionError):  # as under the filter of the service
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         sys.setswitchinterval(_SWITCH_S)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
