@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from device.errors import SinkError
 
 DEVICE = Path("/dev/fb0")
-CONSOLE = Path("/dev/tty0")
+# The console in sight, for those who may write to it, else the one that a unit is given.
+_CONSOLES = ("/dev/tty0", "/dev/tty")
 
 _FBIOGET_VSCREENINFO, _FBIOGET_FSCREENINFO = 0x4600, 0x4602
 _VARIABLE_BYTES, _FIXED_BYTES = 160, 80
@@ -68,12 +69,14 @@ class Framebuffer:
 
 def _tell_console(sequence: bytes) -> None:
     # Its cursor blinks through the picture; where we may not hide it, that is no reason to end.
-    with contextlib.suppress(OSError):
-        console = os.open(CONSOLE, os.O_WRONLY | os.O_NOCTTY)
-        try:
-            os.write(console, sequence)
-        finally:
-            os.close(console)
+    for path in _CONSOLES:
+        with contextlib.suppress(OSError):
+            console = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+            try:
+                os.write(console, sequence)
+            finally:
+                os.close(console)
+            return
 
 
 def packed(picture: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

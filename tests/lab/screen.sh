@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A screen without a desktop: the window through the kernel's modesetting, and on the plain
-# framebuffer where SDL finds nothing. The machine's own screen is photographed: with labelcam
-# it has many colours, and a console few.
+# A screen without a desktop: labelcam-screen.service through the kernel's modesetting, and on
+# the plain framebuffer where SDL finds nothing. The machine's own screen is photographed: with
+# labelcam it has many colours, and a console few.
 # usage: tests/lab/screen.sh      as root, in the lab's virtual machine; see camera_lab.sh;
 #                                 KEEP=DIR keeps the photographs
 # shellcheck disable=SC2016 # the machine expands it
@@ -25,24 +25,22 @@ show() { # NAME: labelcam on the screen, and off it
     local until=$((SECONDS + 120)) seen
     seen=$(colours "$1-before")
     ((seen < 50)) || wrong "$1: $seen colours on the screen before it was begun"
-    in_machine 'cd /host/checkout && exec setsid /opt/venv/bin/python -m device run \
-        --source synthetic --set window.enabled=true --set window.fullscreen=true \
-        --set terminal.enabled=false --set model.threads=1 </dev/null >/said 2>&1 & echo $! >/pid'
+    in_machine systemctl start --no-block labelcam-screen.service
     until seen=$(colours "$1") && ((seen > 200)); do
-        in_machine 'kill -0 $(cat /pid)' || wrong "$1: labelcam ended"
+        in_machine '! systemctl is-failed -q labelcam-screen.service' || wrong "$1: it failed"
         ((SECONDS < until)) || wrong "$1: $seen colours on the screen after 120 s"
         sleep 3
     done
     echo "$1: $seen colours"
-    in_machine 'kill $(cat /pid); for _ in $(seq 100); do
-        kill -0 $(cat /pid) 2>/dev/null || exit 0; sleep 0.1; done; exit 1' ||
-        wrong "$1: SIGTERM did not end it in 10 s"
+    in_machine systemctl stop labelcam-screen.service
+    in_machine '[[ $(systemctl show -P Result labelcam-screen.service) == success ]]' ||
+        wrong "$1: SIGTERM did not end it well"
     seen=$(colours "$1-after")
     ((seen < 50)) || wrong "$1: $seen colours stay on the screen"
 }
 
 wrong() {
-    in_machine cat /said || true
+    in_machine journalctl -u labelcam-screen.service -o cat --no-pager || true
     echo "screen: $*"
     exit 1
 }
@@ -60,7 +58,14 @@ trap '"$lab/vm.sh" stop "$name" || true; rm -rf "$share"' EXIT
 "$lab/vm.sh" start "$name" "$share" </dev/null
 in_machine 'mountpoint -q /host || { mkdir -p /host && mount -t 9p -o trans=virtio host /host; }
     /opt/venv/bin/pip install -q --disable-pip-version-check --no-index --find-links /host/wheels \
-        -r /host/wheels/requirements.txt'
+        -r /host/wheels/requirements.txt
+    mkdir -p /opt/labelcam /etc/labelcam && cp -r /host/checkout /opt/labelcam/current
+    cd /opt/labelcam/current && mkdir bin && ln -s /opt/venv venv
+    printf "%s\n" "#!/bin/sh" "cd /opt/labelcam/current && exec venv/bin/python -m device \"\$@\"" >bin/labelcam
+    chmod -R a+rX . && chmod 755 bin/labelcam
+    useradd --system -G video,render,input labelcam
+    printf "%s\n" "[camera]" "source = \"synthetic\"" "[model]" "threads = 1" >/etc/labelcam/config.toml
+    cp systemd/labelcam-screen.service /etc/systemd/system/ && systemctl daemon-reload'
 show kmsdrm
 in_machine mv /dev/dri /dev/dri.away
 show framebuffer
