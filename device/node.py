@@ -16,15 +16,10 @@ from types import FrameType
 
 import msgspec
 
-from device import catalog, config
+from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, close_all
-from device.catalog import Model
-from device.channel import Channel, Feed, looking, model_of, prove, streams
-from device.choice import choose
-from device.classifier import Classifier
-from device.commands import Answer, Command, Kept, Led, Waiting, shown
-from device.decider import Decider, Decision
+from device.control.commands import Answer, Command, Kept, Led, Waiting, shown
 from device.errors import (
     CommandError,
     DependencyError,
@@ -33,13 +28,19 @@ from device.errors import (
 )
 from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame
-from device.gate import Gate
-from device.groups import load_groups
-from device.health import Health
-from device.notify import Service
-from device.paths import state_directory
+from device.health.meters import Health
+from device.inference.choice import choose
+from device.library import catalog
+from device.library.catalog import Model
+from device.pipeline.channel import Channel, Feed, looking, model_of, prove, streams
+from device.pipeline.classifier import Classifier
+from device.pipeline.decider import Decider, Decision
+from device.pipeline.gate import Gate
+from device.pipeline.groups import load_groups
 from device.sinks.outlet import Outlet
-from device.sinks.terminal import TerminalSink, print_summary
+from device.sinks.terminal.sink import TerminalSink, print_summary
+from device.system.notify import Service
+from device.system.paths import state_directory
 
 _log = logging.getLogger("labelcam.node")
 
@@ -207,7 +208,7 @@ class Node:
 
     def _open_mqtt(self) -> Sink:
         try:
-            from device.sinks.mqtt import MqttSink
+            from device.sinks.mqtt.sink import MqttSink
         except ModuleNotFoundError as error:
             if error.name != "paho":
                 raise
@@ -226,7 +227,7 @@ class Node:
         return WebSink(self._settings.web, cameras, self)
 
     def _open_window(self) -> Sink:
-        from device.sinks.window import WindowSink
+        from device.sinks.window.sink import WindowSink
 
         cameras = [channel.camera for channel in self._channels]
         return WindowSink(self._settings.window, cameras, self)

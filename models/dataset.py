@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from device.config import Camera
 from device.errors import PictureError
 from device.events import Tensor
-from device.pictures import find_pictures, read_picture
-from device.preprocess import Preprocessor
+from device.inference.preprocess import Preprocessor
+from device.recordings.pictures import find_pictures, read_picture
 
 # What pictures may take in memory, all together.
 MAX_BYTES: Final = 4 << 30

@@ -19,10 +19,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device import catalog, config
-from device.classifier import Classifier
+from device import config
 from device.errors import LabelcamError, PictureError
-from device.pictures import read_picture
+from device.library import catalog
+from device.pipeline.classifier import Classifier
+from device.recordings.pictures import read_picture
 from models.dataset import Dataset, DatasetError, read_dataset
 from models.lite0 import write_atomically
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device import tflite_file
 from device.errors import ModelError
+from device.library import tflite_file
 from models.backend import TensorFlowMissingError, load_tensorflow
 from models.dataset import Dataset, DatasetError, load_pictures, read_dataset
 from models.lite0 import write_atomically

@@ -1,4 +1,4 @@
-"""Runs a classifier file on one thread, for the tools here; a device uses `device.interpreter`."""
+"""Runs a classifier file on one thread, for the tools here; a device uses `device.inference`."""
 
 from __future__ import annotations
 

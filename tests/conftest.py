@@ -8,8 +8,12 @@ from typing import Any
 import cv2
 import pytest
 
-from device import catalog, choice, config, edgetpu, failover
+from device import config
 from device.frames import Frame, PixelFormat, Pixels
+from device.inference import choice
+from device.inference.edgetpu import delegate as edgetpu
+from device.inference.edgetpu import failover
+from device.library import catalog
 from tests.edgetpu.standin import PROVE, Standin, build
 from tests.tiny import colour_model, edgetpu_model
 

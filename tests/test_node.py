@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from device import config, picture_health
+from device import config
 from device.cameras import Camera
-from device.commands import Command
+from device.control.commands import Command
 from device.errors import CameraError, OutputClosed
 from device.events import LabelChange, Observation, Snapshot
 from device.frames import Frame, LatestFrame
+from device.health import picture as picture_health
 from device.node import Node
 from device.sinks import outlet
 from tests.conftest import frame_of

@@ -179,7 +179,7 @@ def _open_url(url: str, settings: config.Camera, stop: threading.Event) -> Camer
 
 def _open_file(path: Path, source: str, settings: config.Camera, stop: threading.Event) -> Camera:
     """A video, a picture or a folder of pictures; told by content, then by suffix."""
-    from device.pictures import is_picture
+    from device.recordings.pictures import is_picture
 
     mode = _mode(path, source)
     # Opening a pipe would wait for its writer, perhaps for ever.

@@ -8,7 +8,7 @@ from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.errors import CameraError, UsageError
 from device.frames import Frame
-from device.record import entries, frame_of
+from device.sinks.record import entries, frame_of
 
 
 class ReplayCamera(Camera):

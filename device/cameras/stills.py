@@ -11,7 +11,7 @@ from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.errors import CameraError, PictureError
 from device.frames import Frame
-from device.pictures import find_pictures, read_picture
+from device.recordings.pictures import find_pictures, read_picture
 
 _SHOWN_S = 1.0
 

@@ -16,7 +16,7 @@ from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.errors import CameraError, CameraStalled, ConfigError
 from device.frames import Frame
-from device.pictures import as_frame, quiet_opencv
+from device.recordings.pictures import as_frame, quiet_opencv
 
 _OPEN_TIMEOUT_S = 5.0
 # The age of the last frame says first that a stream has stalled; then FFmpeg lets go too.

@@ -15,7 +15,7 @@ from device.cameras import Camera
 from device.cameras.v4l2_device import Capabilities, Device, Filled, Layout, Mode, problem_of
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat, Pixels
-from device.pictures import decode_jpeg, quiet_opencv
+from device.recordings.pictures import decode_jpeg, quiet_opencv
 
 # What a frame of 640x480 costs to make of it, in ms on x86-64: copying 0.02, NV12 0.12, YUYV
 # and UYVY 0.14, JPEG 1.1. So JPEG is for the sizes and rates that raw pixels do not reach over

@@ -2,10 +2,11 @@
 
 import sys
 
-from device import catalog, edgetpu
 from device.doctor.subject import Finding, Subject, fail, ok, warn
 from device.errors import DelegateError, LabelcamError
-from device.interpreter import RUNTIMES
+from device.inference.edgetpu import delegate as edgetpu
+from device.inference.interpreter import RUNTIMES
+from device.library import catalog
 
 _NONE = ok("no Edge TPU, and none is asked for")
 _LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"

@@ -93,7 +93,7 @@ def boot_partition(subject: Subject) -> Finding:
 
 def tls(subject: Subject) -> Finding:
     """The way to the broker is encrypted where it should be, with files that can be used."""
-    from device.mqtt.connection import tls_context
+    from device.sinks.mqtt.connection import tls_context
 
     settings = subject.settings.mqtt
     if not settings.enabled:
@@ -123,7 +123,7 @@ def broker(subject: Subject) -> Finding:
 
 
 def _connect(settings: config.Mqtt) -> Finding:
-    from device.mqtt.connection import Connected, Connection, Lost
+    from device.sinks.mqtt.connection import Connected, Connection, Lost
 
     answers: queue.SimpleQueue[object] = queue.SimpleQueue()
     connection = Connection(settings, "labelcam-doctor", answers.put)

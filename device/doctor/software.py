@@ -6,13 +6,14 @@ from functools import lru_cache
 
 import msgspec
 
-from device import catalog, config
-from device.classifier import Classifier
+from device import config
 from device.doctor.subject import Finding, Subject, fail, ok, warn
 from device.errors import LabelcamError
 from device.events import Description, Prediction
-from device.interpreter import RUNTIMES
-from device.pictures import read_picture
+from device.inference.interpreter import RUNTIMES
+from device.library import catalog
+from device.pipeline.classifier import Classifier
+from device.recordings.pictures import read_picture
 
 _PICTURE, _LABEL = "coffee.jpg", "espresso"
 _INSTALL = "sudo ./install.sh"

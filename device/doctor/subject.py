@@ -17,7 +17,7 @@ import msgspec
 
 from device import config
 from device.errors import ConfigError
-from device.vitals import Board, Vitals
+from device.health.vitals import Board, Vitals
 
 SERVICE = "labelcam.service"
 USER = "labelcam"
@@ -148,7 +148,7 @@ class Subject:
     @cached_property
     def state(self) -> Path:
         """The service's state directory where it is installed, else that of who runs this."""
-        from device.paths import state_directory
+        from device.system.paths import state_directory
 
         own = self.host.root / "var/lib/labelcam"
         return own if own.is_dir() else state_directory()

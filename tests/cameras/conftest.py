@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from device.frames import Pixels
-from device.pictures import quiet_opencv
+from device.recordings.pictures import quiet_opencv
 
 # As the program does, before FFmpeg is used for the first time: here by the video writer.
 quiet_opencv()

@@ -16,7 +16,7 @@ from device.cameras import FOOTAGE, Camera, open_camera, shown, stream
 from device.cameras.pace import Pace
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat
-from device.pictures import quiet_opencv
+from device.recordings.pictures import quiet_opencv
 from tests.cameras.conftest import MjpegServer, NoWait, encoded, scene, write_video
 
 

@@ -19,8 +19,8 @@ from device import config
 from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.frames import Frame, PixelFormat
-from device.outbox import Event, Limits, Outbox
-from device.sinks.mqtt import MqttSink
+from device.sinks.mqtt.outbox import Event, Limits, Outbox
+from device.sinks.mqtt.sink import MqttSink
 from tests.tiny import colour_model
 
 SIDE = 8

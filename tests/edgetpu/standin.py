@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device import edgetpu
+from device.inference.edgetpu import delegate as edgetpu
 
 # As it is before a test takes its place.
 PROVE = edgetpu.prove

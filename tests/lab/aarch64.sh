@@ -9,7 +9,7 @@ set -euo pipefail
 
 tree=$LAB/work/bookworm-arm64-labelcam
 tests=("$@")
-((${#tests[@]})) || tests=(tests/test_interpreter.py tests/test_edgetpu.py tests/test_failover.py)
+((${#tests[@]})) || tests=(tests/inference/test_interpreter.py tests/inference/test_edgetpu.py tests/inference/test_failover.py)
 
 quietly() { # COMMAND…, which shows what it says only where it fails
     "$@" >"$LAB/logs/aarch64.log" 2>&1 || { tail -20 "$LAB/logs/aarch64.log" && exit 1; }

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from device import catalog
+from device.library import catalog
 from models import evaluate
 from models.dataset import load_pictures, read_dataset
 from models.runtime import Model

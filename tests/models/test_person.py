@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from device import catalog, config
-from device.classifier import Classifier
-from device.pictures import read_picture
-from device.preprocess import encoding
+from device import config
+from device.inference.preprocess import encoding
+from device.library import catalog
+from device.pipeline.classifier import Classifier
+from device.recordings.pictures import read_picture
 from models import person
 from models.lite0 import MODELS
 from models.runtime import interpreter_class

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from device import catalog, config, tflite_file
-from device.classifier import Classifier
-from device.pictures import read_picture
+from device import config
+from device.library import catalog, tflite_file
+from device.pipeline.classifier import Classifier
+from device.recordings.pictures import read_picture
 from models import evaluate, quantize, train
 from models.backend import load_tensorflow
 from models.dataset import read_dataset

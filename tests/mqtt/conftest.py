@@ -14,13 +14,13 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from device import config
-from device.commands import Answer, Command
+from device.control.commands import Answer, Command
 from device.errors import CommandError
 from device.events import Controls, Snapshot
 from device.frames import Frame, PixelFormat
-from device.mqtt import retry
-from device.sinks import mqtt
-from device.sinks.mqtt import MqttSink
+from device.sinks.mqtt import retry
+from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt.sink import MqttSink
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
 from tests.sinks.examples import camera_health, change, observation, snapshot
 

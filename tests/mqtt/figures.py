@@ -25,8 +25,8 @@ from typing import Any
 from device import config
 from device.events import LabelChange, Observation, Sink, Snapshot
 from device.node import Node
-from device.outbox import Event, Limits, Outbox
-from device.sinks.mqtt import MqttSink
+from device.sinks.mqtt.outbox import Event, Limits, Outbox
+from device.sinks.mqtt.sink import MqttSink
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Mosquitto, free_port
 
 EVENTS = 1000

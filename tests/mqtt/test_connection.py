@@ -17,11 +17,11 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from device import config
 from device.errors import SinkError
-from device.mqtt import connection
-from device.mqtt.check import check, forget
-from device.mqtt.connection import explain, password_of, port_of, tls_context
-from device.mqtt.told import Told
-from device.sinks import mqtt
+from device.sinks.mqtt import connection
+from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt.check import check, forget
+from device.sinks.mqtt.connection import explain, password_of, port_of, tls_context
+from device.sinks.mqtt.told import Told
 from tests.mqtt.conftest import Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Authority, Mosquitto, free_port
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device import commands
-from device.mqtt import discovery, payloads, retry
-from device.mqtt.discovery import CameraEntities
-from device.mqtt.told import TOLD_FILE, Told
-from device.mqtt.topics import Topics, machine_id, slug
+from device.control import commands
+from device.sinks.mqtt import discovery, payloads, retry
+from device.sinks.mqtt.discovery import CameraEntities
+from device.sinks.mqtt.told import TOLD_FILE, Told
+from device.sinks.mqtt.topics import Topics, machine_id, slug
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from device import config
 from device.events import UNAVAILABLE, Controls
-from device.sinks import mqtt
+from device.sinks.mqtt import sink as mqtt
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
 

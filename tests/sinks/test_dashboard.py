@@ -10,8 +10,16 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from device.events import Observation, SinkHealth
-from device.sinks.dashboard import ASCII, CONSOLE, UNICODE, Dashboard, Glyphs, big, glyphs_for
-from device.vitals import Board
+from device.health.vitals import Board
+from device.sinks.terminal.dashboard import (
+    ASCII,
+    CONSOLE,
+    UNICODE,
+    Dashboard,
+    Glyphs,
+    big,
+    glyphs_for,
+)
 from tests.sinks.examples import camera_health, change, observation, snapshot
 
 

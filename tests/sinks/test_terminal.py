@@ -18,7 +18,7 @@ import pytest
 
 from device.config import Terminal
 from device.errors import OutputClosed
-from device.sinks.terminal import TerminalSink, print_summary
+from device.sinks.terminal.sink import TerminalSink, print_summary
 from tests.conftest import footage
 from tests.sinks.examples import camera_health, change, observation, snapshot
 
@@ -182,7 +182,7 @@ def test_the_terminal_is_given_back_by_whoever_forgets_to_close(ending: str) -> 
     pty = Pty()
     program = (
         "import sys; from device.config import Terminal; "
-        "from device.sinks.terminal import TerminalSink; "
+        "from device.sinks.terminal.sink import TerminalSink; "
         f"sink = TerminalSink(Terminal(), 0.0)\n{ending}"
     )
     subprocess.run(
@@ -234,7 +234,7 @@ def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(tmp_path: P
     program = tmp_path / "program.py"
     program.write_text(
         "import threading; from device.config import Terminal; "
-        "from device.sinks.terminal import TerminalSink; "
+        "from device.sinks.terminal.sink import TerminalSink; "
         "sink = TerminalSink(Terminal(), 0.0)\nwhile True: threading.Event().wait(0.05)"
     )
     master, slave = os.openpty()
@@ -381,7 +381,7 @@ def test_without_a_stream_it_writes_to_stdout(capfd: pytest.CaptureFixture[str])
 def test_plain_lines_need_no_rich() -> None:
     program = (
         "import sys; from device.config import Terminal; "
-        "from device.sinks.terminal import TerminalSink; "
+        "from device.sinks.terminal.sink import TerminalSink; "
         "TerminalSink(Terminal(), 0.0); print('rich' in sys.modules)"
     )
     result = subprocess.run(
@@ -394,7 +394,7 @@ def test_a_reader_that_has_gone_ends_it_quietly() -> None:
     program = (
         "import sys; from device.config import Terminal; "
         "from device.errors import OutputClosed; "
-        "from device.sinks.terminal import TerminalSink; "
+        "from device.sinks.terminal.sink import TerminalSink; "
         "from tests.sinks.examples import change\n"
         "try: TerminalSink(Terminal(), 0.0).change(change())\n"
         "except OutputClosed as error: sys.exit(str(error))"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from device import config
-from device.commands import Answer, Command
+from device.control.commands import Answer, Command
 from device.errors import CommandError
 from device.events import Controls
 from device.frames import Frame

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from device import config, web_token
+from device import config
 from device.cli import main
 from device.errors import ConfigError, SinkError
 from device.sinks.web import WebSink, access
+from device.sinks.web import token as web_token
 from tests.web.conftest import FakeDevice, Open, View
 
 NETWORK = "0.0.0.0"

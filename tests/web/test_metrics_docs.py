@@ -8,8 +8,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from device.events import Accelerator, SinkHealth
-from device.sinks.metrics import Metrics
-from device.vitals import Board
+from device.health.vitals import Board
+from device.sinks.web.metrics import Metrics
 from tests.sinks.examples import change, observation, snapshot
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

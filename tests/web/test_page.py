@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from device import web_token
+from device.sinks.web import token as web_token
 from tests.sinks.examples import camera_health, change, snapshot
 from tests.web.conftest import CONTROLS, PATIENCE_S, Open, View
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from device import config, web_token
-from device.sinks.metrics import Metrics
+from device import config
+from device.sinks.web import token as web_token
 from device.sinks.web.app import WebApp
+from device.sinks.web.metrics import Metrics
 from device.sinks.web.state import Board
 from tests.sinks.examples import camera_health, change, observation, snapshot
 from tests.web.conftest import CONTROLS, FakeDevice

@@ -17,12 +17,12 @@ import pygame
 import pytest
 
 from device import config
-from device.commands import Command
+from device.control.commands import Command
 from device.errors import OutputClosed, SinkError
 from device.events import Controls
 from device.frames import Frame, Pixels
-from device.sinks import framebuffer
-from device.sinks.window import Scene, View, WindowSink
+from device.sinks.window import framebuffer
+from device.sinks.window.sink import Scene, View, WindowSink
 from tests.conftest import footage, frame_of
 from tests.sinks.examples import camera_health, change, observation, snapshot
 from tests.web.conftest import CONTROLS, FakeDevice
@@ -78,7 +78,10 @@ def test_keys_move_the_threshold(window: WindowSink, device: FakeDevice) -> None
     press(pygame.K_UP)
     press(pygame.K_MINUS)
     until(lambda: len(device.commands) == 2)
-    assert device.commands == [Command("camera", "enter", 0.55), Command("camera", "enter", 0.45)]
+    assert device.commands == [
+        Command("camera", "enter", 0.55),
+        Command("camera", "enter", 0.45),
+    ]
 
 
 def test_a_key_saves_the_picture(window: WindowSink, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_no_screen_is_said_in_one_line(
 
 
 def test_without_the_package_it_says_what_to_install() -> None:
-    program = "import sys; sys.modules['pygame'] = None; import device.sinks.window"
+    program = "import sys; sys.modules['pygame'] = None; import device.sinks.window.sink"
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )

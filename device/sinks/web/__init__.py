@@ -11,14 +11,15 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from device import config, web_token
-from device.commands import Device
+from device import config
+from device.control.commands import Device
 from device.errors import ConfigError, DependencyError, SinkError
 from device.events import LabelChange, Observation, Snapshot
+from device.sinks.web import token as web_token
 
 try:
-    from device.sinks.metrics import Metrics
     from device.sinks.web.app import WebApp
+    from device.sinks.web.metrics import Metrics
     from device.sinks.web.server import Listener, Server
     from device.sinks.web.state import Board
 except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ import msgspec
 
 from device import config
 from device.sinks.web.state import Refusal
-from device.web_token import Token
+from device.sinks.web.token import Token
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

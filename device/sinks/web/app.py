@@ -16,9 +16,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from device import config
-from device.commands import Answer, Command, Device, parse
+from device.control.commands import Answer, Command, Device, parse
 from device.errors import CommandError
-from device.sinks.metrics import Metrics
 from device.sinks.picture import jpeg, upright
 from device.sinks.web import openapi
 from device.sinks.web.access import (
@@ -32,9 +31,10 @@ from device.sinks.web.access import (
     Send,
     client_of,
 )
+from device.sinks.web.metrics import Metrics
 from device.sinks.web.state import Board, Done, Order, Refusal
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
-from device.web_token import Token
+from device.sinks.web.token import Token
 
 _log = logging.getLogger("labelcam.sinks.web")
 

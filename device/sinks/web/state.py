@@ -13,12 +13,13 @@ from typing import Literal
 
 import msgspec
 
-from device import __version__, config, vitals
+from device import __version__, config
 from device.events import LabelChange, Observation, Prediction, Snapshot
 from device.frames import Frame
-from device.paths import state_directory
+from device.health import vitals
+from device.health.vitals import Vitals
 from device.sinks.lines import printable
-from device.vitals import Vitals
+from device.system.paths import state_directory
 
 _KEPT_CHANGES = 200
 _KEPT_LOG_LINES = 100

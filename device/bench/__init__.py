@@ -1,0 +1,1 @@
+"""`labelcam bench`: what runs a model fastest on this machine."""

@@ -1,0 +1,1 @@
+"""What a running device may be told."""

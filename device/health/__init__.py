@@ -1,0 +1,1 @@
+"""How the device is: frames, latencies, the board, the picture."""

@@ -1,0 +1,1 @@
+"""What runs a model: runtimes, delegates, the choice between them, and an Edge TPU."""

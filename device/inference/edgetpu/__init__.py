@@ -1,0 +1,1 @@
+"""The Coral Edge TPU, and the CPU that takes over from it."""

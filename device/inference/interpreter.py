@@ -1,0 +1,372 @@
+"""Which runtime and which delegate run the model, and the proof of what is engaged.
+
+What a runtime prints about delegates proves nothing; a DELEGATE node in the prepared graph
+does. ``Interpreter.description`` is read from there.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import logging
+import mmap
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import msgspec
+from numpy.typing import NDArray
+
+from device.config import Model as Settings
+from device.errors import (
+    DelegateError,
+    DependencyError,
+    InferenceError,
+    ModelError,
+    UsageError,
+)
+from device.events import Accelerator, Description
+from device.inference.xnnpack import XnnpackDelegate
+from device.library.tflite_file import TfliteFile
+from device.system.stderr import caught
+
+if TYPE_CHECKING:
+    from device.inference.choice import Choice
+
+    # Imported where it is used: most devices have no Edge TPU.
+    from device.inference.edgetpu.delegate import EdgetpuDelegate
+
+_log = logging.getLogger("labelcam.interpreter")
+
+# Package name to module; ``auto`` takes the first that imports.
+RUNTIMES = {
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+}
+# More are never faster, and each takes memory: ten thousand would end the process.
+MAX_THREADS = 64
+
+
+class Engine(Protocol):
+    """What runs a model: an Interpreter, or one that stands for others."""
+
+    @property
+    def description(self) -> Description:
+        """What the next frame runs on."""
+
+    def input(self) -> NDArray[Any]:
+        """The input tensor's own memory; the view must be gone before ``invoke``."""
+
+    def invoke(self) -> None:
+        """Run the model once. Raises InferenceError."""
+
+    def output(self, number: int = 0) -> NDArray[Any]:
+        """A copy of output ``number`` of the last ``invoke``."""
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """How an Edge TPU beside the CPU is; None where it is not so."""
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+
+
+class Interpreter:
+    """A model ready to run: fill the input in place, invoke, read the outputs.
+
+    Not thread-safe: one thread at a time. On an Edge TPU the same thread must make it, run it
+    and close it. ``reason`` of the description says why it was made that way.
+    """
+
+    def __init__(
+        self, model: TfliteFile, settings: Settings, choice: "Choice | None" = None
+    ) -> None:
+        """Load ``model`` on the runtime and delegate that ``settings`` name.
+
+        ``choice`` is what stands for ``auto`` in them where that was measured. A model that is
+        compiled for the Edge TPU runs there and nowhere else.
+
+        Raises DependencyError where no runtime is installed, DelegateError where a delegate
+        asked for by name does not engage, ModelError where the runtime refuses the model,
+        UsageError for a number of threads that cannot be.
+        """
+        if not 0 <= settings.threads <= MAX_THREADS:
+            raise UsageError(
+                f"threads = {settings.threads}: expected 1 to {MAX_THREADS}, or 0 to let "
+                "labelcam choose"
+            )
+        if choice:
+            settings = choice.settled(settings)
+        self._model = model
+        self._runtime, module = _import_runtime(settings.runtime)
+        self._version: str = sys.modules[module.__name__.partition(".")[0]].__version__
+        self._delegate: XnnpackDelegate | EdgetpuDelegate | None = None
+        self._device = ""
+        self._said = ""
+        self._interpreter: Any
+        threads = settings.threads or 1
+        if model.compiled_for_edgetpu and settings.delegate not in ("auto", "edgetpu"):
+            raise ModelError(
+                model.path.name,
+                "is compiled for the Edge TPU and runs nowhere else; use its CPU twin "
+                f'(the file without _edgetpu) or delegate = "auto", not "{settings.delegate}"',
+            )
+        if settings.delegate == "edgetpu" and not model.compiled_for_edgetpu:
+            raise DelegateError(
+                f"delegate edgetpu: model {model.path.name} is not compiled for the Edge TPU; "
+                'use its _edgetpu twin or delegate = "auto"'
+            )
+        try:
+            reason = self._load(module, settings, threads)
+            self._input: int = self._interpreter.get_input_details()[0]["index"]
+            self._outputs: list[int] = [d["index"] for d in self._interpreter.get_output_details()]
+            self.description = self._describe(threads, reason)
+            if choice and self.description.delegate == choice.best.delegate:
+                self.description = msgspec.structs.replace(self.description, reason=choice.reason)
+            if self.description.delegate == "xnnpack":
+                _drop_pages(model.path)
+            if settings.delegate == "xnnpack" and not self.description.operators_delegated:
+                raise DelegateError(
+                    f"delegate xnnpack: took none of the {self.description.operators_total} "
+                    f'operators of {model.path.name}; use delegate = "auto"'
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, module: ModuleType, settings: Settings, threads: int) -> str:
+        """Make the interpreter; returns why it was made that way."""
+        if self._model.compiled_for_edgetpu:
+            return self._load_on_edgetpu(module, settings)
+        if settings.delegate == "none":
+            self._make(module, threads, plain=True)
+            return "delegates turned off"
+        if self._runtime == "ai-edge-litert":
+            # Its default delegate takes quantized graphs by itself.
+            self._make(module, threads, plain=False)
+            return "default delegate of the runtime"
+        try:
+            with _runtime_stderr():
+                self._delegate = XnnpackDelegate(threads)
+        except DelegateError as error:
+            if settings.delegate == "xnnpack":
+                raise
+            _log.warning("%s; going on with the built-in kernels", error)
+            self._make(module, threads, plain=True)
+            return str(error)
+        self._make(module, threads, plain=True)
+        return "XNNPACK with quantized operators"
+
+    def _load_on_edgetpu(self, module: ModuleType, settings: Settings) -> str:
+        from device.inference.edgetpu import delegate as edgetpu
+
+        library, device = settings.edgetpu_library, settings.edgetpu_device
+        runtime = f"{self._runtime} {self._version}"
+        try:
+            found = edgetpu.choose_device(device)
+            edgetpu.prove(self._model.path, library, device, module.__name__, runtime)
+            self._delegate = edgetpu.EdgetpuDelegate(library, device)
+        except DelegateError as error:
+            if settings.delegate == "edgetpu":
+                raise
+            raise ModelError(
+                self._model.path.name,
+                "is compiled for the Edge TPU and runs nowhere else; "
+                f"{str(error).removeprefix('delegate edgetpu: ')}; "
+                "or use its CPU twin (the file without _edgetpu)",
+            ) from None
+        self._device = str(found)
+        self._make(module, 1, plain=True)
+        return f"an Edge TPU answers; {found.slow_port}".removesuffix("; ")
+
+    def _make(self, module: ModuleType, threads: int, *, plain: bool) -> None:
+        resolver = module.OpResolverType
+        # An Edge TPU is opened while other threads work, and what they say must come through.
+        quiet: contextlib.AbstractContextManager[list[str]] = (
+            contextlib.nullcontext([]) if self._model.compiled_for_edgetpu else _runtime_stderr()
+        )
+        with quiet as said:
+            try:
+                self._interpreter = module.Interpreter(
+                    model_path=str(self._model.path),
+                    num_threads=threads,
+                    experimental_delegates=[self._delegate] if self._delegate else None,
+                    experimental_op_resolver_type=(
+                        resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else resolver.AUTO
+                    ),
+                )
+                self._interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise ModelError(
+                    self._model.path.name, self._why_refused(_first_line(str(error), said))
+                ) from None
+
+    def _why_refused(self, said: str) -> str:
+        if self._model.compiled_for_edgetpu:
+            from device.inference.edgetpu import delegate as edgetpu
+
+            if known := edgetpu.unfit(said, f"{self._runtime} {self._version}"):
+                return known
+        return (
+            f"{self._runtime} cannot prepare it: {said}; "
+            "use a TensorFlow Lite model with built-in operators"
+        )
+
+    def _describe(self, threads: int, reason: str) -> Description:
+        nodes: Sequence[dict[str, Any]] = self._interpreter._get_ops_details()
+        operators = [n for n in nodes if n["op_name"] != "DELEGATE"]
+        taken = _delegated(nodes)
+        kinds = dict.fromkeys(n["op_name"] for n in operators if n["index"] not in taken)
+        return Description(
+            model=self._model.path.stem,
+            runtime=self._runtime,
+            version=self._version,
+            delegate=("edgetpu" if self._device else "xnnpack") if taken else "none",
+            operators_delegated=len(taken),
+            operators_total=len(operators),
+            on_cpu=tuple(kinds),
+            threads=threads,
+            inputs=tuple(self._model.tensors[i] for i in self._model.inputs),
+            outputs=tuple(self._model.tensors[i] for i in self._model.outputs),
+            reason=reason,
+            device=self._device,
+        )
+
+    def input(self) -> NDArray[Any]:
+        """The input tensor's own memory, shape and dtype as in ``description.inputs[0]``.
+
+        The view must be gone before ``invoke``: the runtime refuses to run while one lives.
+        """
+        view: NDArray[Any] = self._interpreter.tensor(self._input)()
+        return view
+
+    def invoke(self) -> None:
+        """Run the model once; releases the GIL. Raises InferenceError."""
+        try:
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            # tflite-runtime says each time what it said before as well.
+            said, before = str(error), self._said
+            self._said = said
+            raise InferenceError(
+                f"model {self._model.path.name}: failed in invoke() on {self._runtime}: "
+                f"{_first_line(said.removeprefix(before) or said)}"
+            ) from None
+
+    def output(self, number: int = 0) -> NDArray[Any]:
+        """A copy of output ``number``, shape and dtype as in ``description.outputs``."""
+        values: NDArray[Any] = self._interpreter.get_tensor(self._outputs[number])
+        return values
+
+    @property
+    def accelerator(self) -> None:
+        """Nothing stands beside it."""
+
+    def close(self) -> None:
+        """Free the model and then its delegate, in the order that the runtime needs."""
+        self._interpreter = None
+        if self._delegate:
+            self._delegate.close()
+            self._delegate = None
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _import_runtime(wanted: str) -> tuple[str, ModuleType]:
+    """The runtime asked for, or with ``auto`` the first that imports."""
+    problems = []
+    for package in RUNTIMES if wanted == "auto" else (wanted,):
+        try:
+            return package, importlib.import_module(RUNTIMES[package])
+        except ImportError as error:
+            # A runtime that is there and does not load (the wrong NumPy, a missing system
+            # library) is not the same as one that is absent.
+            absent = isinstance(error, ModuleNotFoundError)
+            problems.append(
+                f"{package} {'is not installed' if absent else _first_line(str(error))}"
+            )
+    package = "ai-edge-litert" if wanted == "auto" else wanted
+    raise DependencyError(f"runtime: {', '.join(problems)}; pip install {package}")
+
+
+def _delegated(nodes: Sequence[dict[str, Any]]) -> set[int]:
+    """Indices of the operators that DELEGATE nodes stand for.
+
+    The graph keeps the operators that a delegate took, without saying so: they are those
+    on the way back from the delegate's outputs to its inputs.
+    """
+    maker = {
+        int(tensor): node
+        for node in nodes
+        if node["op_name"] != "DELEGATE"
+        for tensor in node["outputs"]
+    }
+    taken: set[int] = set()
+    for node in nodes:
+        if node["op_name"] != "DELEGATE":
+            continue
+        edge = {int(t) for t in node["inputs"]}
+        todo = [int(t) for t in node["outputs"]]
+        while todo:
+            tensor = todo.pop()
+            operator = maker.get(tensor)
+            if tensor in edge or operator is None or operator["index"] in taken:
+                continue
+            taken.add(operator["index"])
+            todo.extend(int(t) for t in operator["inputs"])
+    return taken
+
+
+def _drop_pages(path: Path) -> None:
+    """Give back the memory of a mapped model whose weights its delegate has copied.
+
+    The runtime keeps the file mapped, read-only: a page that is looked at again comes back
+    from the file. Saves the file's size in resident memory, 5 MB for the embedded model.
+    """
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    mapped = str(path.resolve())
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, _, *name = line.split(maxsplit=5)
+        if name == [mapped]:
+            start, end = (int(address, 16) for address in span.split("-"))
+            madvise(start, end - start, mmap.MADV_DONTNEED)
+
+
+def _first_line(error: str, said: Sequence[str] = ()) -> str:
+    """The runtime's own words on one line, from its error or else from what it printed."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    lines += [line for line in said if line.startswith("ERROR")]
+    if not lines:
+        return "no reason given"
+    # The operator's own words and the runtime's follow each other without a space.
+    return re.sub(r"(?<=\S)Node number", "; node number", lines[0].rstrip("."))
+
+
+@contextlib.contextmanager
+def _runtime_stderr() -> Iterator[list[str]]:
+    """Keep what the runtime's C++ prints while it loads off the user's screen.
+
+    The lines are in the list afterwards and in the debug log.
+    """
+    said: list[str] = []
+    try:
+        with caught() as lines:
+            yield said
+    finally:
+        said.extend(line.decode("utf-8", "replace").rstrip("\n") for line in lines)
+    for line in said:
+        _log.debug("%s", line)

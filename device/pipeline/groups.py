@@ -1,0 +1,94 @@
+"""Everyday words for many classes: a group's score is the sum of its members' scores.
+
+A picture of a dog spreads its score over twenty breeds, none of which is sure; the word
+"dog" is. Groups are named after what a label file calls the classes (``groups.toml``).
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device.errors import ConfigError
+
+EVERYDAY = Path(__file__).resolve().parents[2] / "models" / "labels" / "groups.toml"
+
+Groups = Mapping[str, Sequence[str]]
+Scores = NDArray[np.float32]
+
+
+def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
+    """The groups of a TOML file of ``word = ["label", …]`` lines, by name.
+
+    Raises ConfigError for a file that cannot be read or is not of that form, and for a
+    label that is in two groups: its score would count twice.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"decide.groups: {path}", f"cannot be read as groups: {reason}") from None
+    groups: dict[str, tuple[str, ...]] = {}
+    owner: dict[str, str] = {}
+    for name, members in raw.items():
+        if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+            raise ConfigError(f"decide.groups: {path}", f"{name} is not a list of labels in quotes")
+        if not members:
+            raise ConfigError(
+                f"decide.groups: {path}", f"{name} has no labels; add some or remove it"
+            )
+        for member in members:
+            if member in owner:
+                raise ConfigError(
+                    f"decide.groups: {path}",
+                    f"{member!r} is in {owner[member]} and again in {name}",
+                )
+            owner[member] = name
+        groups[name] = tuple(members)
+    return groups
+
+
+def load_groups(choice: str) -> dict[str, tuple[str, ...]]:
+    """What ``decide.groups`` names: "" nothing, "everyday" the shipped file, else a path."""
+    if not choice:
+        return {}
+    return read_groups(EVERYDAY if choice == "everyday" else Path(choice))
+
+
+class Rollup:
+    """Rolls the scores of a model's labels up to groups; a label in none stands for itself.
+
+    ``names`` are the groups that have a label here, in their own order, and then the labels
+    in no group, in theirs.
+    """
+
+    def __init__(self, labels: Sequence[str], groups: Groups) -> None:
+        """Prepare for scores in the order of ``labels``; labels of other models do not count.
+
+        A label file may list synonyms, as in ``tench, Tinca tinca``: the first one counts.
+        """
+        group_of = {member: name for name, members in groups.items() for member in members}
+        rows: dict[str, list[int]] = {name: [] for name in groups}
+        for row, label in enumerate(labels):
+            name = group_of.get(label) or group_of.get(label.partition(",")[0]) or label
+            rows.setdefault(name, []).append(row)
+        rows = {name: members for name, members in rows.items() if members}
+        self.names = tuple(rows)
+        order = [row for members in rows.values() for row in members]
+        self._order = np.array(order, np.intp)
+        sizes = [len(members) for members in rows.values()]
+        self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
+        # Written in place for every frame.
+        self._ordered: Scores = np.zeros(len(labels), np.float32)
+        self._sums: Scores = np.zeros(len(sizes), np.float32)
+
+    def __call__(self, scores: Scores) -> Scores:
+        """The scores of ``names``, at most 1; the array is written again by the next call."""
+        # mode="clip" spares the copy that the default makes of its output.
+        np.take(scores, self._order, out=self._ordered, mode="clip")
+        np.add.reduceat(self._ordered, self._starts, out=self._sums)
+        # Probabilities in 8 bits are rounded each by itself, and may add up to a little more.
+        np.minimum(self._sums, np.float32(1), out=self._sums)
+        return self._sums

@@ -1,0 +1,207 @@
+"""``labelcam mqtt check`` and ``labelcam mqtt forget``: the way to the broker, by hand."""
+
+import contextlib
+import queue
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from device.config import Mqtt
+from device.errors import SinkError
+from device.sinks.mqtt.connection import (
+    CONNECT_TIMEOUT_S,
+    Acknowledged,
+    Connected,
+    Connection,
+    Happening,
+    Lost,
+    Received,
+    Subscribed,
+    explain,
+    password_of,
+    port_of,
+    tls_context,
+)
+from device.sinks.mqtt.discovery import topic_of
+from device.sinks.mqtt.told import Told
+from device.sinks.mqtt.topics import Topics
+
+_ANSWER_S = 10.0
+# Retained messages come right after the subscription; a pause of this length ends them.
+_QUIET_S = 0.5
+
+_Kind = TypeVar("_Kind", bound=Happening)
+
+
+class _Failed(Exception):
+    """A step that failed, in a line that says what to do."""
+
+
+def check(settings: Mqtt, say: Callable[[str], None]) -> bool:
+    """Go to the broker step by step and say how each went; whether all of them did."""
+    topics = Topics(settings.prefix, settings.node, [])
+    step = "secrets"
+    try:
+        context = tls_context(settings)
+        password = password_of(settings)
+        who = f"user {settings.username}" if settings.username else "no user"
+        say(f"ok    secrets: {who}, {'a' if password else 'no'} password")
+        step = "name"
+        address = _resolve(settings)
+        say(f"ok    name: {settings.host} is {address}")
+        step = "port"
+        with _dialled(settings) as sock:
+            say(f"ok    port: something listens on {port_of(settings)}")
+            if context is not None:
+                step = "TLS"
+                with context.wrap_socket(sock, server_hostname=settings.host) as secure:
+                    say(f"ok    TLS: {secure.version()}, the certificate is for {settings.host}")
+        step = "login"
+        with _Visit(settings, topics) as visit:
+            version = "MQTT 5" if visit.version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1"
+            say(f"ok    login: {version}, as {visit.client_id}")
+            step = "messages"
+            visit.exchange(topics.of(None, "check"))
+        say(f"ok    messages: sent and received below {topics.root}")
+    except (OSError, ValueError) as error:
+        say(f"FAIL  {step}: {explain(error, settings)}")
+    except SinkError as error:
+        say(f"FAIL  {step}: {str(error).removeprefix('mqtt: ')}")
+    except _Failed as error:
+        say(f"FAIL  {step}: {error}")
+    else:
+        return True
+    return False
+
+
+def forget(settings: Mqtt, told: Told, say: Callable[[str], None]) -> None:
+    """Take the device back from Home Assistant and its retained messages from the broker.
+
+    Raises SinkError where the broker cannot be reached or refuses.
+    """
+    topics = Topics(settings.prefix, settings.node, [])
+    now = topic_of(settings.discovery_prefix, topics)
+    try:
+        with _Visit(settings, topics) as visit:
+            left = visit.retained(f"{topics.root}/#")
+            for topic in dict.fromkeys((told.topic or now, now, *left)):
+                visit.publish(topic, b"", retain=True)
+    except _Failed as error:
+        raise SinkError(f"mqtt: {error}") from None
+    told.forget()
+    say(
+        f"{topics.node} is forgotten: its entities and {len(left)} retained messages are gone; "
+        "a labelcam that runs with mqtt.discovery announces itself again"
+    )
+
+
+def _resolve(settings: Mqtt) -> str:
+    found = socket.getaddrinfo(settings.host, port_of(settings), type=socket.SOCK_STREAM)
+    return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@contextlib.contextmanager
+def _dialled(settings: Mqtt) -> Iterator[socket.socket]:
+    address = (settings.host, port_of(settings))
+    with socket.create_connection(address, CONNECT_TIMEOUT_S) as sock:
+        yield sock
+
+
+class _Visit:
+    """A short connection beside that of the running device, under another client id."""
+
+    def __init__(self, settings: Mqtt, topics: Topics) -> None:
+        self.client_id = f"{topics.client_id}-{secrets.token_hex(2)}"
+        self.version = MQTTProtocolVersion.MQTTv5
+        self._settings = settings
+        self._inbox: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._received: list[bytes] = []
+        self._connection = self._connect(self.version)
+
+    def __enter__(self) -> "_Visit":
+        try:
+            self._wait(Connected)
+        except _Failed:
+            if not self._other_version:
+                self._connection.abort()
+                raise
+            self._connection.abort()
+            self.version = MQTTProtocolVersion.MQTTv311
+            self._connection = self._connect(self.version)
+            self._wait(Connected)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.disconnect()
+
+    def _connect(self, version: MQTTProtocolVersion) -> Connection:
+        self._other_version = False
+        connection = Connection(self._settings, self.client_id, self._inbox.put, version=version)
+        connection.start()
+        return connection
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send it, and wait until the broker has it."""
+        mid = self._connection.publish(topic, payload, 1, retain).mid
+        while (acknowledged := self._wait(Acknowledged)).mid != mid:
+            pass
+        if acknowledged.refusal:
+            raise _Failed(
+                f"the broker refuses to take {topic}: {acknowledged.refusal}; "
+                "let its access list have this user publish there"
+            )
+
+    def exchange(self, topic: str) -> None:
+        """Send a message to ourselves."""
+        token = secrets.token_hex(8).encode()
+        self._subscribe(topic)
+        self.publish(topic, token)
+        # It may have come before its own acknowledgement.
+        while token not in self._received:
+            self._wait(Received, f"our own message on {topic} did not come back")
+
+    def retained(self, topic_filter: str) -> list[str]:
+        """The topics under a filter that hold a retained message."""
+        self._subscribe(topic_filter)
+        found: list[str] = []
+        while True:
+            try:
+                item = self._inbox.get(timeout=_QUIET_S)
+            except queue.Empty:
+                return found
+            if isinstance(item, Received) and item.retained:
+                found.append(item.topic)
+            elif isinstance(item, Lost):
+                raise _Failed(item.reason)
+
+    def _subscribe(self, topic: str) -> None:
+        self._connection.subscribe(topic)
+        if refusal := self._wait(Subscribed).refusal:
+            raise _Failed(
+                f"the broker refuses to give us {topic}: {refusal}; "
+                "let its access list have this user read there"
+            )
+
+    def _wait(self, kind: type[_Kind], problem: str = "the broker does not answer") -> _Kind:
+        """The next happening of this kind."""
+        deadline = time.monotonic() + _ANSWER_S
+        while True:
+            try:
+                item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise _Failed(
+                    f"{problem} in {_ANSWER_S:g} s; look into its log and its access list"
+                ) from None
+            if item.connection is not self._connection:
+                continue
+            if isinstance(item, Lost):
+                self._other_version = item.other_version
+                raise _Failed(item.reason)
+            if isinstance(item, Received):
+                self._received.append(item.payload)
+            if isinstance(item, kind):
+                return item

@@ -1,0 +1,158 @@
+"""The JSON that leaves the device, and the ids of events."""
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from device import __version__
+from device.control.commands import Value
+from device.events import UNAVAILABLE, CameraHealth, LabelChange, Snapshot
+from device.health.vitals import Vitals
+from device.sinks.mqtt.outbox import Event
+from device.sinks.mqtt.topics import Topics
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """A label change. ``age_s`` is how long ago it was when it was sent, by a clock that no
+    time server turns; None when that was before the last boot. ``replayed`` says that it was
+    not sent at once, or that it may have been sent before."""
+
+    id: str
+    seq: int
+    camera: str
+    at: str
+    clock_synced: bool
+    age_s: float | None
+    label: str
+    score: float
+    previous: str | None
+    held_s: float
+    model: str
+    replayed: bool
+
+
+class StateMessage(msgspec.Struct, frozen=True):
+    """What a camera sees now; ``label`` is ``unavailable`` unless ``state`` is ``live``.
+
+    ``label`` is None while nothing was decided yet, ``since`` is when it began.
+    """
+
+    camera: str
+    state: str
+    label: str | None
+    score: float
+    since: str | None
+    model: str
+
+
+class AnswerMessage(msgspec.Struct, frozen=True):
+    """The value in force, and why the last command was refused where it was."""
+
+    value: Value
+    error: str | None = None
+
+
+def event_message(event: Event, age_s: float | None, *, replayed: bool) -> bytes:
+    """The event as it is sent now."""
+    fields = msgspec.structs.asdict(event)
+    age_s = None if age_s is None else round(max(0.0, age_s), 3)
+    return msgspec.json.encode(EventMessage(**fields, age_s=age_s, replayed=replayed))
+
+
+def state_message(
+    camera: CameraHealth, change: LabelChange | None, score: float, since: float | None
+) -> StateMessage:
+    """What a camera sees, of its last change; ``since`` is wall time."""
+    enabled = camera.controls is None or camera.controls.enabled
+    state = camera.state if enabled else "disabled"
+    label: str | None = change.label if change else None
+    if state != "live" or label == UNAVAILABLE:
+        label, score, since = UNAVAILABLE, 0.0, None
+    return StateMessage(
+        camera=camera.name,
+        state=state,
+        label=label,
+        score=round(score, 4),
+        since=None if since is None else iso(since),
+        model=camera.controls.model if camera.controls else "",
+    )
+
+
+def health_message(
+    snapshot: Snapshot,
+    vitals: Vitals,
+    topics: Topics,
+    now: float,
+    outbox: dict[str, Any],
+    link: dict[str, Any],
+) -> bytes:
+    """How the device is: the snapshot, the board, the outbox and the link to the broker."""
+    interpreter = msgspec.to_builtins(snapshot.interpreter)
+    # Shapes and scales of tensors are of no use from afar, and long.
+    del interpreter["inputs"], interpreter["outputs"]
+    cameras = {}
+    for camera in snapshot.cameras:
+        described = msgspec.to_builtins(camera)
+        described |= described.pop("controls") or {}
+        cameras[topics.slugs[camera.name]] = described
+    message = {
+        "at": iso(now),
+        "node": topics.node,
+        "version": __version__,
+        "uptime_s": snapshot.uptime_s,
+        "backend": _backend(snapshot),
+        "interpreter": interpreter,
+        "accelerator": msgspec.to_builtins(snapshot.accelerator),
+        "cameras": cameras,
+        "sinks": {sink.name: sink.problem or "works" for sink in snapshot.sinks},
+        "interval_s": snapshot.interval_s,
+        "outbox": outbox,
+        "mqtt": link,
+        **msgspec.to_builtins(vitals),
+    }
+    return msgspec.json.encode(_rounded(message))
+
+
+def _backend(snapshot: Snapshot) -> str:
+    found = snapshot.interpreter
+    delegate = found.delegate if found.operators_delegated else "no delegate"
+    return f"{found.runtime} {found.version}, {delegate}"
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to three digits: a health message is read by people, and paid for by the byte."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return value
+
+
+def iso(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
+    stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return stamp.replace("+00:00", "Z")
+
+
+class Ids:
+    """Version 7 UUIDs (RFC 9562): in the order of time, and each larger than the one before,
+    even where the wall clock is set back meanwhile."""
+
+    def __init__(self) -> None:
+        self._last_ms = 0
+        self._counter = 0
+
+    def next(self, now: float) -> str:
+        """The next id; ``now`` is wall time in seconds."""
+        now_ms = max(0, int(now * 1000))
+        if now_ms > self._last_ms:
+            self._last_ms, self._counter = now_ms, secrets.randbits(11)
+        else:
+            self._counter += 1
+            if self._counter >> 12:
+                self._last_ms, self._counter = self._last_ms + 1, 0
+        number = (self._last_ms & (1 << 48) - 1) << 80 | 7 << 76 | self._counter << 64
+        return str(uuid.UUID(int=number | 2 << 62 | secrets.randbits(62)))

@@ -1,0 +1,263 @@
+"""Recordings: the frames that were classified, when they were taken, and what was made of them.
+
+A recording is a folder: ``recording.jsonl``, a header and then a line for each label that was
+made of a frame, and the frames as JPEG, or as PNG where none of their bits may be lost.
+``labelcam run --source replay:FOLDER`` plays it.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from device import config
+from device.errors import CameraError, OutputClosed, PictureError, SinkError, UsageError
+from device.events import LabelChange, Observation, Prediction, Sink, Snapshot
+from device.frames import Frame, PixelFormat, Pixels
+from device.recordings.pictures import read_picture
+
+INDEX = "recording.jsonl"
+
+_QUALITY = 95
+# Times are whole multiples of this: added to a whole second they stay exact, so that a replay
+# computes with the very same differences each time.
+_TICKS_PER_S = 1 << 20
+_FILE = re.compile(r"\d{6,}\.(jpg|png)")
+_TO_BGR = {PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420, PixelFormat.RGB: cv2.COLOR_RGB2BGR}
+
+_log = logging.getLogger("labelcam.record")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The first line: what was recorded."""
+
+    recording: int
+    model: str
+    source: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A label of a frame; ``at_s`` is since the first, ``layout`` a PixelFormat's name."""
+
+    file: str
+    at_s: float
+    width: int
+    height: int
+    layout: str
+    camera: str
+    label: str | None
+    score: float
+    predictions: tuple[Prediction, ...]
+
+
+class RecordSink:
+    """Writes what is observed into a new folder, until its time or its bytes are used up.
+
+    It encodes while the node waits, so that no frame that made a label is missing.
+    """
+
+    name = "record"
+
+    def __init__(self, folder: Path, for_s: float, max_bytes: int, *, lossless: bool) -> None:
+        """Make the folder. Raises UsageError where it holds something, SinkError on disk."""
+        self.frames = 0
+        self.bytes = 0
+        self.failure = ""
+        self.full = False
+        self._folder = folder
+        self._for_s = for_s
+        self._max_bytes = max_bytes
+        self._lossless = lossless
+        self._model = ""
+        self._source = ""
+        self._begun_at: float | None = None
+        self._frame: Frame | None = None
+        self._file = ""
+        self._made = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise UsageError(f"record: {folder} holds files already; give a new folder")
+            self._index = (folder / INDEX).open("wb")
+        except OSError as error:
+            raise SinkError(f"record: {folder} cannot be written: {error.strerror}") from None
+        _log.info("record: writing to %s, at most %d MB", folder, max_bytes >> 20)
+
+    def report(self, snapshot: Snapshot) -> None:
+        """Learn what runs."""
+        self._model = snapshot.interpreter.model
+        self._source = ", ".join(camera.source for camera in snapshot.cameras)
+
+    def change(self, change: LabelChange) -> None:
+        """Nothing: each frame's line has the label in force."""
+
+    def observe(self, observation: Observation) -> None:
+        """Write the frame, once however many regions were made of it, and its label.
+
+        Raises OutputClosed when the recording is at its end.
+        """
+        frame = observation.frame
+        if self._begun_at is None:
+            self._begun_at = frame.captured_at
+            self._write_line(Header(1, self._model, self._source))
+        at_s = round((frame.captured_at - self._begun_at) * _TICKS_PER_S) / _TICKS_PER_S
+        if at_s >= self._for_s:
+            raise OutputClosed
+        if frame is not self._frame:
+            self._write_frame(frame)
+        layout = frame.format if self._lossless or frame.format is PixelFormat.GREY else None
+        self._write_line(
+            Entry(
+                self._file,
+                at_s,
+                frame.width,
+                frame.height,
+                (layout or PixelFormat.BGR).value,
+                observation.camera,
+                observation.label,
+                round(observation.score, 4),
+                observation.predictions,
+            )
+        )
+
+    def close(self) -> None:
+        """Finish the index, or leave nothing behind of what has no frame; may be called twice."""
+        if self._index.closed:
+            return
+        self._index.close()
+        if not self.frames:
+            with contextlib.suppress(OSError):
+                (self._folder / INDEX).unlink()
+                if self._made:
+                    self._folder.rmdir()
+
+    def _write_frame(self, frame: Frame) -> None:
+        pixels, suffix, options = self._encoded(frame)
+        done, data = cv2.imencode(suffix, pixels, options)
+        if not done:
+            self._fail(f"a frame of {frame.width}x{frame.height} cannot be encoded")
+        # Room for the lines of this frame too.
+        if self.bytes + len(data) + 4096 > self._max_bytes:
+            self.full = True
+            raise OutputClosed
+        self._file = f"{self.frames:06d}{suffix}"
+        try:
+            (self._folder / self._file).write_bytes(data.tobytes())
+        except OSError as error:
+            self._fail(f"{self._folder} cannot be written: {error.strerror}")
+        self.bytes += len(data)
+        self.frames += 1
+        self._frame = frame
+
+    def _encoded(self, frame: Frame) -> tuple[Pixels, str, list[int]]:
+        if self._lossless:
+            # Whatever the order of its colours: it comes back in the same.
+            return frame.pixels, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        pixels = frame.pixels
+        if code := _TO_BGR.get(frame.format):
+            pixels = np.asarray(cv2.cvtColor(pixels, code), np.uint8)[:, : frame.width]
+        return pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+
+    def _write_line(self, line: msgspec.Struct) -> None:
+        data = msgspec.json.encode(line) + b"\n"
+        try:
+            self._index.write(data)
+            self._index.flush()
+        except OSError as error:
+            self._fail(f"{self._folder} cannot be written: {error.strerror}")
+        self.bytes += len(data)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = f"record: {reason}; what was recorded until then is whole"
+        raise OutputClosed
+
+
+def record(
+    settings: config.Config, folder: Path, for_s: float, max_bytes: int, *, lossless: bool
+) -> int:
+    """Run the one camera of ``settings`` and record it; returns the exit code.
+
+    Raises what the node raises, UsageError, SinkError when the disk fails.
+    """
+    from device.node import Node
+
+    if len(settings.camera) != 1:
+        raise UsageError(
+            f"record: records one camera, and the configuration has {len(settings.camera)}; "
+            "give --source"
+        )
+    sink = RecordSink(folder, for_s, max_bytes, lossless=lossless)
+
+    def opener() -> Sink:
+        return sink
+
+    with_end = Node(settings, sinks=(opener,), for_s=for_s)
+    try:
+        with_end.run()
+    finally:
+        sink.close()
+    if sink.failure:
+        raise SinkError(sink.failure)
+    end = f"; it ended at its limit of {max_bytes >> 20} MB" if sink.full else ""
+    _log.info(
+        "record: %d frames, %.1f MB, in %s%s", sink.frames, sink.bytes / (1 << 20), folder, end
+    )
+    return 0
+
+
+def entries(folder: Path, source: str) -> Generator[Entry, None, None]:
+    """The entries of a recording in order. Raises CameraError, with the line, where it is bad."""
+    path = folder / INDEX
+    try:
+        with path.open("rb") as index:
+            for number, line in enumerate(index, 1):
+                if number == 1:
+                    header = msgspec.json.decode(line, type=Header)
+                    if header.recording != 1:
+                        raise CameraError(source, f"is a recording of form {header.recording}")
+                    continue
+                entry = msgspec.json.decode(line, type=Entry)
+                if not _FILE.fullmatch(entry.file):
+                    raise CameraError(source, f"line {number} of {path} names {entry.file!r}")
+                yield entry
+    except FileNotFoundError:
+        raise CameraError(
+            source, f"there is no {path}; make one with `labelcam record --for 60s {folder}`"
+        ) from None
+    except OSError as error:
+        if isinstance(error, CameraError):
+            raise
+        raise CameraError(source, f"{path} cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise CameraError(
+            source, f"line {number} of {path} is damaged ({error}); copy it again"
+        ) from None
+
+
+def frame_of(folder: Path, entry: Entry, source: str, number: int, at: float) -> Frame:
+    """The frame of an entry, as it was taken or as JPEG kept it. Raises CameraError."""
+    try:
+        pixels = read_picture(folder / entry.file).pixels
+    except PictureError as error:
+        raise CameraError(source, f"its {error}") from None
+    try:
+        layout = PixelFormat(entry.layout)
+    except ValueError:
+        raise CameraError(source, f"{entry.file} has pixels {entry.layout!r}") from None
+    frame = Frame(pixels, layout, entry.width, entry.height, number, at)
+    if fault := frame.fault():
+        raise CameraError(source, f"{entry.file} {fault}; copy the recording again")
+    return frame
+
+
+def as_seconds(text: str) -> float:
+    """``90``, ``90s``, ``5m`` or ``1h`` in seconds. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
+    if found is None or not float(found[1]):
+        raise ValueError(text)
+    return float(found[1]) * {"m": 60, "h": 3600}.get(found[2] or "s", 1)

@@ -1,0 +1,1 @@
+"""The terminal: a live display, or a line for each change."""

@@ -1,0 +1,1 @@
+"""The window, on a desktop or straight on a screen."""

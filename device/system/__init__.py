@@ -1,0 +1,1 @@
+"""The operating system: systemd, journal, paths, files."""

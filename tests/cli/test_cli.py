@@ -1,0 +1,282 @@
+"""The program as a user runs it: a process, its output, its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from device import __version__
+from device.cli import main
+from device.library import catalog
+
+ROOT = Path(__file__).parent.parent.parent
+FOOTAGE = ROOT / "models" / "footage"
+
+
+def labelcam(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run ``labelcam`` with these arguments to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "device", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def assert_one_line(run: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The run failed with this exit code and one line on stderr that has the words."""
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert run.stderr.startswith("labelcam: ")
+    for word in words:
+        assert word in run.stderr
+    assert run.returncode == code
+
+
+def test_version() -> None:
+    run = labelcam("--version")
+    assert (run.stdout, run.returncode) == (f"labelcam {__version__}\n", 0)
+
+
+def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["--help"], ["run", "classify", "bench", "--version"]),
+        (["run", "--help"], ["--source", "--config", "--set", "--frames"]),
+        (["classify", "--help"], ["FILE", "--model", "--labels", "--top", "--json"]),
+        (["doctor", "--help"], ["--config", "--json", "--self-test"]),
+        (["config", "--help"], ["check", "adopt"]),
+        (["bench", "--help"], ["--source", "--threads", "--runtime", "--write", "--against"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        for word in words:
+            assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND; see labelcam --help"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run", "--sauce", "x"], "unrecognized arguments: --sauce x"),
+        (["run", "--frames", "0"], "'0' is not a whole number over 0"),
+        (["run", "--frames", "many"], "'many' is not a whole number over 0"),
+        (["run", "--set", "camera.fps"], "--set camera.fps: expected section.key=value"),
+        (["run", "--set", "camera.fps=0"], "camera.0.fps = 0: expected `float` > 0.0"),
+        (["run", "--set", "decide.allow=['cat']"], "'cat' is no label of the model; did you mean"),
+        (["run", "--config", "/nonexistent.toml"], "/nonexistent.toml: no such file"),
+        (["run", "--source", "gopher://x"], "gopher:// is not a camera"),
+        (["classify"], "required: FILE"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--source", "/dev/video99"], "camera /dev/video99: "),
+        (["run", "--source", "/nonexistent.mp4"], "camera /nonexistent.mp4: "),
+        (["run", "--source", "footage", "--set", "model.name=x.tflite"], "model x.tflite: no such"),
+        (["run", "--source", "footage", "--set", "model.name=x"], "model x: is neither a .tflite"),
+        (["run", "--source", "footage", "--set", "model.labels=x.txt"], "no such label file"),
+        (["run", "--source", "footage", "--set", "model.delegate=edgetpu"], "delegate edgetpu: "),
+        (["classify", "/nonexistent.jpg"], "picture /nonexistent.jpg: "),
+        (["classify", "x.jpg", "--model", "/etc/hostname"], "is not a TensorFlow Lite model"),
+    ],
+)
+def test_a_fault_is_one_line_and_exit_1(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_an_unforeseen_fault_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(catalog, "find", fail)
+    assert main(["classify", "x.jpg"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "labelcam: internal fault: ZeroDivisionError: two lines; please report it"
+    )
+
+
+def test_nor_does_one_in_a_thread() -> None:
+    program = (
+        "import threading; from device.cli import main; main(['models', 'list'])\n"
+        "threading.Thread(target=lambda: 1 / 0).start()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stderr.startswith("labelcam: internal fault: ZeroDivisionError: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_classify_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", str(FOOTAGE / "coffee.jpg"), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(FOOTAGE / "coffee.jpg")
+    assert lines[1].split()[1:] == ["espresso"]
+    assert len(lines) == 3
+
+
+def test_classify_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", str(FOOTAGE), "--json", "--top", "3"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row["file"]).stem for row in rows] == ["cat", "coffee", "rocket"]
+    for row in rows:
+        assert set(row) == {"file", "predictions", "stages"}
+        assert set(row["stages"]) == {"preprocess_ms", "invoke_ms", "postprocess_ms"}
+        scores = [p["score"] for p in row["predictions"]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+    assert rows[1]["predictions"][0]["label"] == "espresso"
+    assert set(rows[1]["predictions"][0]) == {"label", "index", "score"}
+
+
+def test_classify_goes_on_after_a_bad_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not a picture")
+    good = FOOTAGE / "coffee.jpg"
+    assert main(["classify", str(bad), str(good), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["file"] == str(good)
+    assert err.startswith(f"labelcam: picture {bad}: ")
+    assert err.count("\n") == 1
+
+
+def test_classify_into_a_pipe_that_closes() -> None:
+    run = subprocess.run(
+        f"{sys.executable} -m device classify models/footage models/footage | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+    assert run.stdout == "models/footage/cat.jpg\n"
+    assert run.stderr == ""
+
+
+@pytest.mark.slow
+def test_run_plays_the_footage_and_sums_up() -> None:
+    run = labelcam("run", "--source", "footage")
+    assert run.returncode == 0
+    assert run.stderr == ""
+    said = run.stdout
+    assert "espresso" in said
+    assert any(cat in said for cat in ("Egyptian cat", "tiger cat", "tabby"))
+    for word in ("frames seen", "classified", "dropped", "mean", "p99", "xnnpack 60/63 operators"):
+        assert word in said
+    for stage in ("preprocess", "invoke", "postprocess", "decide", "total"):
+        assert f"\n  {stage}" in said
+
+
+def test_run_as_json_lines_keeps_stdout_for_them() -> None:
+    run = labelcam("run", "--source", "footage", "--frames", "5", "--set", "jsonl.enabled=true")
+    assert run.returncode == 0
+    changes = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [change["label"] for change in changes] == ["espresso"]
+    assert "5 classified" in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+def test_a_signal_ends_it_with_the_summary(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "device", "run", "--source", "synthetic"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert "unknown" in first or "camera" in first
+    process.send_signal(number)
+    # The promise is two seconds; communicate raises when they have passed.
+    out, err = process.communicate(timeout=2)
+    assert process.returncode == 0
+    assert err == ""
+    assert "frames seen" in out
+
+
+@pytest.mark.slow
+def test_run_into_a_pipe_that_closes() -> None:
+    run = subprocess.run(
+        f"{sys.executable} -m device run --source footage --set decide.min_hold_s=0 | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "espresso" in run.stdout
+    assert run.stderr == ""
+
+
+def test_bad_models_and_label_files(
+    tmp_path: Path, colours: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedded = (catalog.MODELS / "efficientnet-lite0-224-int8.tflite").read_bytes()
+    files = {
+        "truncated.tflite": (embedded[:100_000], "truncated or corrupt"),
+        "empty.tflite": (b"", "is empty (0 bytes)"),
+        "text.tflite": (b"hello world, this is text", "not a TensorFlow Lite model"),
+    }
+    picture = str(FOOTAGE / "coffee.jpg")
+    for name, (data, words) in files.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert main(["classify", picture, "--model", str(path)]) == 1
+        assert words in capsys.readouterr().err
+    assert main(["classify", picture, "--model", str(colours("two.tflite", inputs=2))]) == 1
+    assert "has 2 inputs" in capsys.readouterr().err
+    short = tmp_path / "short.txt"
+    short.write_text("red\ngreen\n")
+    model = str(colours())
+    assert main(["classify", picture, "--model", model, "--labels", str(short)]) == 1
+    assert "has 2 names for the 3 outputs" in capsys.readouterr().err
+
+
+def test_an_edge_tpu_model_without_an_edge_tpu(
+    testdata: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = testdata / "models" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    labels = testdata / "labels" / "imagenet_labels.txt"
+    picture = str(FOOTAGE / "coffee.jpg")
+    assert main(["classify", picture, "--model", str(model), "--labels", str(labels)]) == 1
+    assert "compiled for the Edge TPU" in capsys.readouterr().err

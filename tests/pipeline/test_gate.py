@@ -1,0 +1,70 @@
+"""The rate gate: how many frames it lets through, and which."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device.config import Gate as Settings
+from device.pipeline.gate import Gate
+
+
+def admitted(gate: Gate, times: list[float]) -> list[float]:
+    return [at for at in times if gate.admits(at)]
+
+
+def test_zero_admits_every_frame() -> None:
+    gate = Gate(Settings(max_fps=0))
+    assert all(gate.admits(at) for at in (0.0, 0.0, 0.001, -5.0))
+
+
+def test_a_limit_that_does_not_divide_the_camera_rate_is_still_met() -> None:
+    times = [number / 30 for number in range(30 * 60)]
+    assert len(admitted(Gate(Settings(max_fps=20)), times)) == 20 * 60
+
+
+def test_a_camera_slower_than_the_limit_loses_nothing() -> None:
+    times = [number / 10 for number in range(100)]
+    assert admitted(Gate(Settings(max_fps=20)), times) == times
+
+
+def test_a_jittering_camera_at_the_limit_loses_one_frame_at_most() -> None:
+    times = [number / 20 + (0.003 if number % 3 == 0 else 0.0) for number in range(1000)]
+    assert len(admitted(Gate(Settings(max_fps=20)), times)) >= 999
+
+
+def test_no_burst_follows_a_pause() -> None:
+    gate = Gate(Settings(max_fps=1))
+    assert gate.admits(0.0)
+    later = [1000 + number / 30 for number in range(90)]
+    assert len(admitted(gate, later)) <= 3 + 1
+
+
+def test_a_clock_that_jumps_back_does_not_close_the_gate() -> None:
+    gate = Gate(Settings(max_fps=10))
+    assert gate.admits(1e6)
+    assert not gate.admits(0.0)
+    assert not gate.admits(0.05)
+    assert gate.admits(0.101)
+
+
+def test_two_frames_of_one_time_are_not_both_admitted() -> None:
+    # In floats (at + 1 / 3) - at is more than 1 / 3.
+    gate = Gate(Settings(max_fps=3))
+    assert [gate.admits(2.5) for _ in range(3)] == [True, False, False]
+
+
+@given(
+    max_fps=st.floats(0.1, 240),
+    gaps_s=st.lists(st.floats(0, 3), min_size=1, max_size=200),
+    data=st.data(),
+)
+def test_no_stretch_of_time_holds_more_than_its_share(
+    max_fps: float, gaps_s: list[float], data: st.DataObject
+) -> None:
+    times, at = [], 0.0
+    for gap_s in gaps_s:
+        at += gap_s
+        times.append(at)
+    kept = admitted(Gate(Settings(max_fps=max_fps)), times)
+    first = data.draw(st.integers(0, len(kept) - 1))
+    stretch = kept[first:]
+    assert len(stretch) <= max_fps * (stretch[-1] - stretch[0]) + 2 + 1e-6

@@ -1,0 +1,144 @@
+"""Everyday words: the shipped file, and the sums."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from device.config import Decide
+from device.errors import ConfigError
+from device.library import catalog
+from device.library.labels import read_labels
+from device.pipeline.decider import Decider
+from device.pipeline.groups import EVERYDAY, Rollup, load_groups, read_groups
+
+LABELS = read_labels(catalog.MODELS / "labels" / "imagenet-1000.txt")
+
+
+def test_every_member_of_the_shipped_groups_is_a_class() -> None:
+    members = [member for group in read_groups().values() for member in group]
+    assert [member for member in members if member not in LABELS] == []
+
+
+def test_no_class_is_in_two_shipped_groups() -> None:
+    members = [member for group in tomllib.loads(EVERYDAY.read_text()).values() for member in group]
+    assert len(members) == len(set(members))
+
+
+def test_the_shipped_groups_cover_what_a_camera_sees_every_day() -> None:
+    groups = read_groups()
+    words = [
+        "cat",
+        "dog",
+        "bird",
+        "fish",
+        "insect",
+        "car",
+        "truck",
+        "bicycle",
+        "boat",
+        "cup",
+        "bottle",
+        "food",
+        "person",
+    ]
+    assert set(words) <= groups.keys()
+    assert 55 <= len(groups) <= 70
+    sizes = {name: len(members) for name, members in groups.items()}
+    # ImageNet has 118 breeds of dogs and 59 kinds of birds in blocks of their own.
+    assert sizes["dog"] == 118
+    assert sizes["bird"] == 59
+    assert sum(sizes.values()) >= 600
+
+
+def test_no_group_takes_the_name_of_a_class_that_it_does_not_hold() -> None:
+    # "plane" is a carpenter's tool in ImageNet: a group of that name would be two things.
+    groups = read_groups()
+    assert [name for name in groups if name in LABELS and name not in groups[name]] == []
+
+
+def test_a_group_scores_the_sum_of_its_members_and_the_rest_stand_for_themselves() -> None:
+    rollup = Rollup(
+        ("cat", "oak", "dog", "elm", "zebra"), {"pet": ("dog", "cat"), "fish": ("eel",)}
+    )
+    assert rollup.names == ("pet", "oak", "elm", "zebra")
+    scores = np.array([0.25, 0.125, 0.5, 0.0, 0.0625], np.float32)
+    assert rollup(scores).tolist() == [0.75, 0.125, 0.0, 0.0625]
+    assert rollup(scores * 0).tolist() == [0, 0, 0, 0]
+
+
+def test_sums_of_rounded_probabilities_are_at_most_one() -> None:
+    rollup = Rollup(("a", "b"), {"both": ("a", "b")})
+    assert rollup(np.array([0.75, 0.26], np.float32)).tolist() == [1.0]
+
+
+def test_all_classes_of_a_model_arrive_somewhere() -> None:
+    rollup = Rollup(("background", *LABELS), read_groups())
+    scores = np.full(1001, 1 / 2048, np.float32)
+    assert rollup(scores).sum() == pytest.approx(1001 / 2048)
+
+
+def test_synonyms_after_the_first_do_not_matter() -> None:
+    rollup = Rollup(("tench, Tinca tinca", "goldfish, Carassius auratus"), read_groups())
+    assert rollup.names == ("fish",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('pet = ["cat"]\nzoo = ["lion", "cat"]', "'cat' is in pet and again in zoo"),
+        ("pet = 3", "pet is not a list of labels"),
+        ("pet = [1]", "pet is not a list of labels"),
+        ("pet = []", "pet has no labels"),
+        ("pet", "cannot be read as groups: Expected '='"),
+    ],
+)
+def test_a_group_file_that_does_not_hold(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "groups.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_groups(path)
+
+
+def test_no_group_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.toml: cannot be read as groups: No such file"):
+        read_groups(tmp_path / "none.toml")
+
+
+def test_a_decider_with_groups_reports_words() -> None:
+    settings = Decide(groups="everyday", smoothing_s=0, min_frames=1, min_hold_s=0)
+    decider = Decider(settings, LABELS, load_groups(settings.groups))
+    scores = np.zeros(1000, np.float32)
+    # No breed is at 0.5, and "dog" is at 0.6.
+    scores[[151, 160, 200]] = 0.2
+    decision = decider.update(scores, 0.0)
+    assert decision is not None
+    assert (decision.label, round(decision.score, 3)) == ("dog", 0.6)
+
+
+@pytest.mark.parametrize(("key", "reported"), [("allow", "car"), ("deny", "unknown")])
+def test_allow_and_deny_name_words(key: str, reported: str) -> None:
+    settings = Decide(groups="everyday", smoothing_s=0, min_frames=1)
+    settings = msgspec.structs.replace(settings, **{key: ("car",)})
+    decider = Decider(settings, LABELS, load_groups(settings.groups))
+    scores = np.zeros(1000, np.float32)
+    scores[[LABELS.index("cab"), LABELS.index("convertible")]] = 0.4
+    scores[LABELS.index("zebra")] = 0.1
+    decision = decider.update(scores, 0.0)
+    assert decision is not None
+    assert decision.label == reported
+
+
+def test_a_class_that_went_up_in_a_group_cannot_be_allowed() -> None:
+    settings = Decide(groups="everyday", allow=("tabby",))
+    with pytest.raises(ConfigError, match="'tabby' is no label of the model"):
+        Decider(settings, LABELS, load_groups(settings.groups))
+
+
+def test_groups_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('pet = ["tabby", "beagle"]\n')
+    assert load_groups(str(path)) == {"pet": ("tabby", "beagle")}
+    assert load_groups("") == {}
