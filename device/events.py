@@ -34,26 +34,6 @@ class StageTimes(msgspec.Struct, frozen=True):
     postprocess_ms: float
 
 
-class Observation(msgspec.Struct, frozen=True):
-    """One classified frame: what the model saw, and the label in force after it.
-
-    ``predictions`` are the model's own scores, best first; ``label`` and ``score`` are the
-    decider's, smoothed over time, ``label`` being None until it has decided for the first
-    time; ``latency_ms`` is from capture to here. ``snapshot`` says that a picture of this
-    frame was asked for.
-    """
-
-    camera: str
-    frame: Frame
-    predictions: tuple[Prediction, ...]
-    label: str | None
-    score: float
-    stages: StageTimes
-    latency_ms: float
-    at: float
-    snapshot: bool = False
-
-
 class LabelChange(msgspec.Struct, frozen=True):
     """The active label of a camera became another; ``held_s`` is how long ``previous`` was.
 
@@ -68,6 +48,28 @@ class LabelChange(msgspec.Struct, frozen=True):
     held_s: float
     model: str
     at: float
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One classified frame: what the model saw, and the label in force after it.
+
+    ``predictions`` are the model's own scores, best first; ``label`` and ``score`` are the
+    decider's, smoothed over time, ``label`` being None until it has decided for the first
+    time; ``latency_ms`` is from capture to here. ``change`` is the change that this frame
+    made, if any. ``snapshot`` is the picture that was asked for: a still as large as the camera
+    gives it, which was not classified, or the frame itself.
+    """
+
+    camera: str
+    frame: Frame
+    predictions: tuple[Prediction, ...]
+    label: str | None
+    score: float
+    stages: StageTimes
+    latency_ms: float
+    at: float
+    change: LabelChange | None = None
+    snapshot: Frame | None = None
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -144,6 +146,28 @@ class Controls(msgspec.Struct, frozen=True):
     region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
+class Vitals(msgspec.Struct, frozen=True):
+    """One look at the board.
+
+    ``throttling`` is what holds now, ``throttling_since_boot`` what has been: in words, empty
+    when nothing is wrong. ``memory_mb`` and ``disk_mb`` are what is free, ``rss_mb`` is this
+    process's. ``wifi_dbm`` is the signal of the first wireless interface.
+    """
+
+    board: str | None
+    temperature_c: float | None
+    throttling: tuple[str, ...] | None
+    throttling_since_boot: tuple[str, ...] | None
+    load: float | None
+    memory_mb: float | None
+    memory_total_mb: float | None
+    rss_mb: float | None
+    disk_mb: float | None
+    disk_total_mb: float | None
+    wifi_dbm: float | None
+    clock_synced: bool | None
+
+
 class CameraHealth(msgspec.Struct, frozen=True):
     """One camera, or region of one, since the start; ``fps`` is of classified frames, lately.
 
@@ -151,7 +175,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     was exposed, else 0. ``malformed`` frames were skipped. ``problem`` is why the camera is
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
-    ``picture`` is what is wrong with the picture.
+    ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
+    its model runs on.
     """
 
     name: str
@@ -170,6 +195,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     left_behind: int = 0
     problem: str = ""
     picture: tuple[PictureTrouble, ...] = ()
+    interpreter: Description | None = None
+    accelerator: Accelerator | None = None
 
 
 class SinkHealth(msgspec.Struct, frozen=True):
@@ -179,15 +206,17 @@ class SinkHealth(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class DeviceHealth(msgspec.Struct, frozen=True):
     """How the device is, once a second or at the end.
 
-    ``interval_s`` is the distance at which health leaves the device, as it is in force.
+    ``interpreter`` and ``accelerator`` are those of the first camera, ``interval_s`` is the
+    distance at which health leaves the device, as it is in force.
     """
 
     uptime_s: float
     cameras: tuple[CameraHealth, ...]
     interpreter: Description
+    vitals: Vitals
     accelerator: Accelerator | None = None
     sinks: tuple[SinkHealth, ...] = ()
     interval_s: float = 60.0
@@ -207,9 +236,9 @@ class Sink(Protocol):
         """Take one classified frame."""
 
     def change(self, change: LabelChange) -> None:
-        """Take one label change; called before ``observe`` of the frame that caused it."""
+        """Take one label change, also one that no frame made; before ``observe`` of its frame."""
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Take the state of the device: about once a second, and when a camera's changes."""
 
     def close(self) -> None:

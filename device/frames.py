@@ -78,7 +78,7 @@ class LatestFrame:
         self.dropped = 0
         self._frame: Frame | None = None
         self._ended = False
-        self._told = False
+        self._end_taken = False
         self._error: Exception | None = None
 
     def put(self, frame: Frame) -> None:
@@ -116,7 +116,7 @@ class LatestFrame:
     @property
     def pending(self) -> bool:
         """Whether ``take`` has something to say without waiting: a frame, or once the end."""
-        return self._frame is not None or (self._ended and not self._told)
+        return self._frame is not None or (self._ended and not self._end_taken)
 
     @property
     def ended(self) -> bool:
@@ -134,7 +134,7 @@ class LatestFrame:
             frame, self._frame = self._frame, None
             if frame is not None:
                 self.ready.notify_all()
-            self._told = self._ended and frame is None
+            self._end_taken = self._ended and frame is None
             if frame is None and self._error is not None:
                 raise self._error
             return frame

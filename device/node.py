@@ -19,7 +19,7 @@ import msgspec
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, close_all
-from device.control.commands import Answer, Command, Kept, Led, Waiting, shown
+from device.control.commands import Answer, Command, CommandQueue, Light, Overrides, shown
 from device.errors import (
     CommandError,
     DependencyError,
@@ -28,6 +28,7 @@ from device.errors import (
 )
 from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame
+from device.health import vitals
 from device.health.meters import Health
 from device.inference.choice import choose
 from device.library import catalog
@@ -87,12 +88,12 @@ class Node:
         self._channels: list[Channel] = []
         self._sinks: list[Outlet] = []
         self._terminal: TerminalSink | None = None
-        self._health: Health | None = None
+        self._health = Health(self._started_at, vitals.Board(state_directory()).read)
         self._classified = 0
-        self._commands = Waiting()
-        self._kept = Kept(state_directory() / "commands.json")
+        self._commands = CommandQueue()
+        self._overrides = Overrides(state_directory() / "commands.json")
         self._interval_s = settings.mqtt.interval_s
-        self._led = Led()
+        self._light = Light()
         self._report_due = 0.0
 
     def run(self) -> int:
@@ -121,7 +122,7 @@ class Node:
             slot = LatestFrame(self._ready)
             self._feeds.append(Feed(camera, slot, CameraSupervisor(camera, slot, opener)))
             self._feeds[-1].supervisor.start()
-        self._interval_s = self._kept.interval_s(self._interval_s)
+        self._interval_s = self._overrides.interval_s(self._interval_s)
         for feed in self._feeds:
             configured = models[model_of(settings, feed.camera)]
             for camera in streams(feed.camera):
@@ -137,14 +138,13 @@ class Node:
     def _open_channel(self, feed: Feed, camera: config.Camera, configured: Model) -> Channel:
         model, controls = self._kept_controls(camera, configured)
         classifier = self._classifier(model, looking(camera, controls))
-        self._health = self._health or Health(classifier.description, self._started_at)
         return Channel(
             camera,
             feed,
             Gate(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps)),
             classifier,
             Decider(self._decide(controls), model.labels, self._groups),
-            self._health.camera(camera.name, feed.supervisor.source),
+            self._health.camera(camera.name, feed.supervisor.source, classifier.description),
             model,
             controls,
         )
@@ -164,7 +164,7 @@ class Node:
         """The model and controls of a camera: as configured, or as a command last set them."""
         original = self._configured_controls(camera)
         try:
-            controls = self._kept.controls(camera.name, original)
+            controls = self._overrides.controls(camera.name, original)
             self._decide(controls)
             looking(camera, controls)
             if controls.model == original.model:
@@ -303,8 +303,8 @@ class Node:
             self._change(channel, Decision(UNAVAILABLE, 0.0, label, held_s, now))
         channel.decider.reset(now)
 
-    def _change(self, channel: Channel, decision: Decision) -> None:
-        """Tell the sinks of a change of label."""
+    def _change(self, channel: Channel, decision: Decision) -> LabelChange:
+        """Tell the sinks of a change of label, and return it."""
         previous = decision.previous
         if previous is None and channel.reported == UNAVAILABLE:
             previous = UNAVAILABLE
@@ -320,6 +320,7 @@ class Node:
         )
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.change(change))
+        return change
 
     def submit(self, command: Command, answered: Callable[[Answer], None] | None = None) -> None:
         """Have the command obeyed between two frames; for any thread.
@@ -365,11 +366,11 @@ class Node:
             self._read_again()
         elif command.key == "identify":
             _log.info("identify: this is the device that was asked for")
-            self._led.identify(time.monotonic())
+            self._light.identify(time.monotonic())
         elif command.key == "interval_s":
             assert isinstance(command.value, float)
             self._interval_s = command.value
-            self._kept.keep(None, "interval_s", command.value, self._settings.mqtt.interval_s)
+            self._overrides.keep(None, "interval_s", command.value, self._settings.mqtt.interval_s)
         else:
             for channel in self._channels:
                 if command.camera in (None, channel.name):
@@ -402,7 +403,7 @@ class Node:
             channel.decider.retune(controls.enter, controls.exit)
         channel.controls = controls
         configured = getattr(self._configured_controls(channel.camera), command.key)
-        self._kept.keep(channel.name, command.key, command.value, configured)
+        self._overrides.keep(channel.name, command.key, command.value, configured)
 
     def _switch_model(self, channel: Channel, name: str, decide: config.Decide) -> None:
         """Replace a camera's model by one that was proved to work, or raise and keep it."""
@@ -463,21 +464,21 @@ class Node:
         stages = channel.classifier.stages
         channel.meter.add(stages, decide_ms, latency_ms, now)
         self._classified += 1
-        if decision is not None:
-            self._change(channel, decision)
-        snapshot = channel.snapshot and (frame.large is not None or not channel.await_large)
+        change = self._change(channel, decision) if decision is not None else None
+        is_snapshot = channel.snapshot and (frame.large is not None or not channel.await_large)
         observation = Observation(
             camera=channel.name,
-            frame=(frame.large or frame) if snapshot else frame,
+            frame=frame,
             predictions=channel.classifier.top(self._settings.terminal.top),
             label=channel.decider.label,
             score=channel.decider.score,
             stages=stages,
             latency_ms=latency_ms,
             at=now,
-            snapshot=snapshot,
+            change=change,
+            snapshot=(frame.large or frame) if is_snapshot else None,
         )
-        if snapshot:
+        if is_snapshot:
             channel.snapshot = channel.await_large = False
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.observe(observation))
@@ -485,23 +486,19 @@ class Node:
 
     def _report(self, now: float) -> None:
         self._count_frames()
-        self._led.settle(now)
-        assert self._health is not None
-        snapshot = msgspec.structs.replace(
-            self._health.snapshot(now, self._interval_s),
-            sinks=tuple(outlet.look() for outlet in self._sinks),
+        self._light.restore(now)
+        health = self._health.report(
+            now, self._interval_s, tuple(outlet.look() for outlet in self._sinks)
         )
         for outlet in self._sinks:
-            outlet.deliver(lambda sink: sink.report(snapshot))
-        self._service.report(snapshot)
+            outlet.deliver(lambda sink: sink.report(health))
+        self._service.report(health)
 
     def _count_frames(self) -> None:
-        assert self._health is not None
-        for channel in self._channels[:1]:
-            self._health.interpreter = channel.classifier.description
-            self._health.accelerator = channel.classifier.accelerator
         for channel in self._channels:
             channel.meter.controls = channel.controls
+            channel.meter.interpreter = channel.classifier.description
+            channel.meter.accelerator = channel.classifier.accelerator
             meter, slot, supervisor = channel.meter, channel.feed.slot, channel.feed.supervisor
             meter.seen, meter.dropped = slot.seen, slot.dropped
             meter.source, meter.state = supervisor.source, supervisor.state
@@ -517,7 +514,7 @@ class Node:
             self._service.reloading()
         else:
             self._service.stopping()
-        self._led.settle(time.monotonic(), at_once=True)
+        self._light.restore(time.monotonic(), at_once=True)
         close_all(feed.supervisor for feed in self._feeds)
         for outlet in self._sinks:
             outlet.close()
@@ -526,11 +523,11 @@ class Node:
 
     def _summarize(self) -> None:
         # A journal is for what happened, and a new start goes on.
-        if self._health is None or self._service.active or self.restart:
+        if not self._channels or self._service.active or self.restart:
             return
         self._count_frames()
         out = sys.stderr if self._settings.jsonl.enabled else sys.stdout
-        print_summary(self._health.snapshot(time.monotonic(), self._interval_s), out)
+        print_summary(self._health.report(time.monotonic(), self._interval_s), out)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

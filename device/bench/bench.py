@@ -197,7 +197,7 @@ class _Way:
         self.frames: list[list[float]] = [[] for _ in pictures]
         self.cpu_s = [0.0 for _ in pictures]
         self.rss_mb = [0.0 for _ in pictures]
-        self._settings = candidate.settled(settings)
+        self._settings = candidate.apply_to(settings)
         self._camera = camera
         self._pictures = pictures
         self._trial: Trial | None = None

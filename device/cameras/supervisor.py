@@ -110,7 +110,7 @@ class CameraSupervisor:
             if self.state != "ended" and now >= self._retry_at and not self.stuck:
                 self._begin(now)
         elif opening.finished:
-            self._settle(opening, now)
+            self._finish_opening(opening, now)
         elif self._leave_by is not None:
             if now >= self._leave_by:
                 self._leave_behind(opening, now)
@@ -199,7 +199,7 @@ class CameraSupervisor:
             self._away("stalled", f"gave {what or 'no frame'} for {now - since:.1f} s", opening)
         self._leave_by = now + _LEAVE_S
 
-    def _settle(self, opening: "_Opening", now: float) -> None:
+    def _finish_opening(self, opening: "_Opening", now: float) -> None:
         """The thread has ended, and let the camera go."""
         self._learn(opening)
         self._count_malformed(opening)

@@ -361,15 +361,15 @@ def _mqtt(options: argparse.Namespace) -> int:
 
     settings = config.load(options.config, options.set).mqtt
     try:
+        from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
         from device.sinks.mqtt.check import check, forget
-        from device.sinks.mqtt.told import TOLD_FILE, Told
     except ModuleNotFoundError as error:
         if error.name != "paho":
             raise
         raise DependencyError("mqtt: paho-mqtt is not installed; pip install paho-mqtt") from None
     if options.what == "check":
         return 0 if check(settings, print) else 1
-    forget(settings, Told(state_directory() / TOLD_FILE), print)
+    forget(settings, Announced(state_directory() / ANNOUNCED_FILE), print)
     return 0
 
 

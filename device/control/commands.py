@@ -157,7 +157,7 @@ def shown(met: str | bytes) -> str:
     return repr(cut)
 
 
-class Waiting:
+class CommandQueue:
     """Commands on their way to the node's thread, at most MAX_WAITING; for all threads."""
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class _Change(msgspec.Struct, frozen=True):
     configured: Value
 
 
-class Kept:
+class Overrides:
     """Changes by command that outlive a restart, in one small file that is replaced whole.
 
     A change stands in for the configured value it was made over: once that is another, the
@@ -252,7 +252,7 @@ class Kept:
             )
 
 
-class Led:
+class Light:
     """The board's own light, for a person who looks for this device among others."""
 
     def __init__(self, leds: Path = Path("/sys/class/leds")) -> None:
@@ -261,7 +261,7 @@ class Led:
 
     def identify(self, now: float) -> None:
         """Blink for IDENTIFY_S seconds. Raises CommandError where no light can be had."""
-        self.settle(now, at_once=True)
+        self.restore(now, at_once=True)
         led = next((p for name in _LEDS if (p := self._leds / name / "trigger").exists()), None)
         if led is None:
             raise CommandError("identify", f"this board has no light {' or '.join(_LEDS)}")
@@ -276,7 +276,7 @@ class Led:
             ) from None
         self._lit = (led, before, now + IDENTIFY_S)
 
-    def settle(self, now: float, *, at_once: bool = False) -> None:
+    def restore(self, now: float, *, at_once: bool = False) -> None:
         """Give the light back when its time is over."""
         if self._lit is not None and (at_once or now >= self._lit[2]):
             led, before, _ = self._lit

@@ -17,7 +17,8 @@ import msgspec
 
 from device import config
 from device.errors import ConfigError
-from device.health.vitals import Board, Vitals
+from device.events import Vitals
+from device.health.vitals import Board
 
 SERVICE = "labelcam.service"
 USER = "labelcam"

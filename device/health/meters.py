@@ -1,10 +1,11 @@
 """How each camera is doing: counters, frames a second, and milliseconds in each stage.
 
-Adding a frame costs a few float operations; sorting is left to the snapshot, which is
-taken about once a second. Memory is constant. For the node's thread only.
+Adding a frame costs a few float operations; sorting is left to the report, which is
+made about once a second. Memory is constant. For the node's thread only.
 """
 
 from array import array
+from collections.abc import Callable
 
 from device.events import (
     Accelerator,
@@ -12,10 +13,12 @@ from device.events import (
     CameraState,
     Controls,
     Description,
+    DeviceHealth,
     Latency,
     PictureTrouble,
-    Snapshot,
+    SinkHealth,
     StageTimes,
+    Vitals,
 )
 
 # About half a minute at 30 frames a second: ten frames are beyond the p99, and sorting
@@ -29,8 +32,10 @@ STAGES = ("preprocess", "invoke", "postprocess", "decide", "total")
 class CameraMeter:
     """Counts one camera; the node writes what else CameraHealth says of it as it changes."""
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: str, interpreter: Description) -> None:
         self.name = name
+        self.interpreter = interpreter
+        self.accelerator: Accelerator | None = None
         self.source = source
         self.state: CameraState = "starting"
         self.controls: Controls | None = None
@@ -78,6 +83,8 @@ class CameraMeter:
             left_behind=self.left_behind,
             problem=self.problem,
             picture=self.picture,
+            interpreter=self.interpreter,
+            accelerator=self.accelerator,
         )
 
     def _fps(self, at: float) -> float:
@@ -99,27 +106,31 @@ class CameraMeter:
 
 
 class Health:
-    """Every camera's meter, and what the device runs on."""
+    """Every camera's meter, and the board's vital signs, read by ``read_vitals``."""
 
-    def __init__(self, interpreter: Description, started_at: float) -> None:
-        self.interpreter = interpreter
-        self.accelerator: Accelerator | None = None
+    def __init__(self, started_at: float, read_vitals: Callable[[], Vitals]) -> None:
         self._started_at = started_at
+        self._read_vitals = read_vitals
         self._meters: list[CameraMeter] = []
 
-    def camera(self, name: str, source: str) -> CameraMeter:
+    def camera(self, name: str, source: str, interpreter: Description) -> CameraMeter:
         """A new meter, reported after those that were made before it."""
-        meter = CameraMeter(name, source)
+        meter = CameraMeter(name, source, interpreter)
         self._meters.append(meter)
         return meter
 
-    def snapshot(self, at: float, interval_s: float = 60.0) -> Snapshot:
+    def report(
+        self, at: float, interval_s: float = 60.0, sinks: tuple[SinkHealth, ...] = ()
+    ) -> DeviceHealth:
         """The state of the device as of ``at``, which leaves it each ``interval_s``."""
-        return Snapshot(
+        first = self._meters[0]
+        return DeviceHealth(
             uptime_s=at - self._started_at,
             cameras=tuple(meter.health(at) for meter in self._meters),
-            interpreter=self.interpreter,
-            accelerator=self.accelerator,
+            interpreter=first.interpreter,
+            vitals=self._read_vitals(),
+            accelerator=first.accelerator,
+            sinks=sinks,
             interval_s=interval_s,
         )
 

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-import msgspec
+from device.events import Vitals
 
 # What the firmware of a Raspberry Pi reports; the same bits 16 higher have been so since boot.
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
@@ -23,28 +23,6 @@ _SINCE_BOOT = 16
 _TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronised
 _STA_UNSYNC = 0x40
 _TIMESYNC = Path("/run/systemd/timesync")
-
-
-class Vitals(msgspec.Struct, frozen=True):
-    """One look at the board.
-
-    ``throttling`` is what holds now, ``throttling_since_boot`` what has been: in words, empty
-    when nothing is wrong. ``memory_mb`` and ``disk_mb`` are what is free, ``rss_mb`` is this
-    process's. ``wifi_dbm`` is the signal of the first wireless interface.
-    """
-
-    board: str | None
-    temperature_c: float | None
-    throttling: tuple[str, ...] | None
-    throttling_since_boot: tuple[str, ...] | None
-    load: float | None
-    memory_mb: float | None
-    memory_total_mb: float | None
-    rss_mb: float | None
-    disk_mb: float | None
-    disk_total_mb: float | None
-    wifi_dbm: float | None
-    clock_synced: bool | None
 
 
 class Board:

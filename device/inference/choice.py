@@ -1,7 +1,7 @@
 """Which runtime, delegate and number of threads run a model best here: measured, remembered.
 
 What is fastest differs between machines in ways that nobody can tell from their names:
-XNNPACK wins by a factor of ten on one processor and loses on another. So ``auto`` is settled
+XNNPACK wins by a factor of ten on one processor and loses on another. so ``auto`` is decided
 by the machine itself, in at most BUDGET_S seconds at the first start with a model: before
 the first inference, which would compete with it, and while the cameras work, since threads
 must do with the cores that those leave. Later starts read the choice back from the state
@@ -57,7 +57,7 @@ class Candidate(msgspec.Struct, frozen=True):
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"{self.runtime} {self.delegate} {threads}"
 
-    def settled(self, settings: config.Model) -> config.Model:
+    def apply_to(self, settings: config.Model) -> config.Model:
         """``settings`` with this in place of what they have."""
         return msgspec.structs.replace(
             settings, runtime=self.runtime, delegate=self.delegate, threads=self.threads
@@ -70,7 +70,7 @@ class Choice(msgspec.Struct, frozen=True):
     best: Candidate
     reason: str
 
-    def settled(self, settings: config.Model) -> config.Model:
+    def apply_to(self, settings: config.Model) -> config.Model:
         """``settings`` with the choice for what they leave open.
 
         A delegate that was chosen and not asked for may fail one day: ``auto`` stays, which

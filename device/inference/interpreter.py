@@ -98,7 +98,7 @@ class Interpreter:
                 "labelcam choose"
             )
         if choice:
-            settings = choice.settled(settings)
+            settings = choice.apply_to(settings)
         self._model = model
         self._runtime, module = _import_runtime(settings.runtime)
         self._version: str = sys.modules[module.__name__.partition(".")[0]].__version__

@@ -87,7 +87,7 @@ class _Race:
             return True
         if trial is None or left_s <= 0:
             return False
-        request = _Load(str(self._model.path), candidate.settled(self._settings))
+        request = _Load(str(self._model.path), candidate.apply_to(self._settings))
         try:
             self._numbers[candidate] = trial.ask(request, int, left_s)
         except TrialError as error:

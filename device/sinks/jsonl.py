@@ -8,7 +8,7 @@ from typing import TextIO
 
 import msgspec
 
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.lines import write_line
 
 
@@ -57,7 +57,7 @@ class JsonlSink:
         )
         write_line(self._file, self._encoder.encode(line))
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Nothing: only changes are written."""
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from device import config
 from device.errors import CameraError, OutputClosed, PictureError, SinkError, UsageError
-from device.events import LabelChange, Observation, Prediction, Sink, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation, Prediction, Sink
 from device.frames import Frame, PixelFormat, Pixels
 from device.recordings.pictures import read_picture
 
@@ -88,10 +88,10 @@ class RecordSink:
             raise SinkError(f"record: {folder} cannot be written: {error.strerror}") from None
         _log.info("record: writing to %s, at most %d MB", folder, max_bytes >> 20)
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Learn what runs."""
-        self._model = snapshot.interpreter.model
-        self._source = ", ".join(camera.source for camera in snapshot.cameras)
+        self._model = health.interpreter.model
+        self._source = ", ".join(camera.source for camera in health.cameras)
 
     def change(self, change: LabelChange) -> None:
         """Nothing: each frame's line has the label in force."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from device import config
-from device.events import Observation, Snapshot
+from device.events import DeviceHealth, Observation
 
 # A camera that is waited for at the start is not a start that hangs: each attempt to open it
 # asks for this much more time. An attempt takes at most 20 s.
@@ -86,30 +86,30 @@ class Service:
         if not self._ready:
             self._become_ready()
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Between two frames, about once a second: how the device is."""
         if not self.active:
             return
         # A frame that was taken out of its slot is finished by now: this is the same thread.
-        work = sum(c.seen - c.dropped + c.openings for c in snapshot.cameras)
+        work = sum(c.seen - c.dropped + c.openings for c in health.cameras)
         self._worked |= work != self._work
         self._work = work
-        if not self._ready and all(c.controls and not c.controls.enabled for c in snapshot.cameras):
+        if not self._ready and all(c.controls and not c.controls.enabled for c in health.cameras):
             # Told by command to classify nothing, it does all that it should.
             self._become_ready()
         feeds = self._worked and self._clock() - self._fed_at >= self._watchdog_s / 3
         # What changes with every frame is only shown anew when something else is sent.
         shown = (
             {name: label for name, (label, _) in self._labels.items()},
-            [(c.state, c.problem, c.controls) for c in snapshot.cameras],
-            snapshot.sinks,
-            snapshot.interpreter.delegate,
+            [(c.state, c.problem, c.controls) for c in health.cameras],
+            health.sinks,
+            health.interpreter.delegate,
             self._refusal,
         )
         if not feeds and shown == self._shown:
             return
         self._shown = shown
-        message = [_status("; ".join(filter(None, self._words(snapshot))))]
+        message = [_status("; ".join(filter(None, self._words(health))))]
         if feeds:
             self._fed_at, self._worked = self._clock(), False
             if self._widen:
@@ -139,10 +139,10 @@ class Service:
         self._ready = True
         self._notifier.send("READY=1")
 
-    def _words(self, snapshot: Snapshot) -> list[str]:
+    def _words(self, health: DeviceHealth) -> list[str]:
         words = [f"the new configuration is refused: {self._refusal}" * bool(self._refusal)]
-        for camera in snapshot.cameras:
-            name = f"{camera.name}: " * (len(snapshot.cameras) > 1)
+        for camera in health.cameras:
+            name = f"{camera.name}: " * (len(health.cameras) > 1)
             label, score = self._labels.get(camera.name, (None, 0.0))
             if camera.state != "live":
                 words.append(f"{name}camera {camera.state} {camera.problem}".rstrip())
@@ -151,10 +151,10 @@ class Service:
             else:
                 seen = f"{label} {score:.2f}" if label else "no label yet"
                 words.append(f"{name}{seen}, {camera.fps:.1f} frames/s")
-        interpreter = snapshot.interpreter
+        interpreter = health.interpreter
         backend = interpreter.delegate if interpreter.operators_delegated else "no delegate"
         words.append(f"{interpreter.runtime} {backend}")
-        for sink in snapshot.sinks:
+        for sink in health.sinks:
             if sink.name == "mqtt":
                 words.append("broker " + (sink.problem or "connected"))
             elif sink.problem:

@@ -9,9 +9,18 @@ import pytest
 
 from device import config
 from device.control import commands
-from device.control.commands import KEYS, Answer, Command, Kept, Led, Value, Waiting, parse
+from device.control.commands import (
+    KEYS,
+    Answer,
+    Command,
+    CommandQueue,
+    Light,
+    Overrides,
+    Value,
+    parse,
+)
 from device.errors import CommandError
-from device.events import Controls, LabelChange, Observation, Snapshot
+from device.events import Controls, DeviceHealth, LabelChange, Observation
 from device.node import Node
 
 CAMERAS = ("door", "yard")
@@ -86,7 +95,7 @@ def test_every_key_has_the_limits_of_the_configuration() -> None:
 
 
 def test_only_so_many_commands_wait() -> None:
-    waiting = Waiting()
+    waiting = CommandQueue()
     for _ in range(commands.MAX_WAITING):
         waiting.put(Command("door", "snapshot"), None)
     with pytest.raises(CommandError, match="64 others wait; try again later"):
@@ -97,17 +106,17 @@ def test_only_so_many_commands_wait() -> None:
 
 def test_a_change_is_kept_until_the_configuration_changes(tmp_path: Path) -> None:
     path = tmp_path / "state" / "commands.json"
-    Kept(path).keep("door", "enter", 0.8, 0.5)
-    kept = Kept(path)
+    Overrides(path).keep("door", "enter", 0.8, 0.5)
+    kept = Overrides(path)
     kept.keep(None, "interval_s", 10.0, 60.0)
-    kept = Kept(path)
+    kept = Overrides(path)
     assert kept.controls("door", CONTROLS).enter == 0.8
     assert kept.controls("yard", CONTROLS) == CONTROLS
     assert kept.interval_s(60.0) == 10.0
     edited = Controls(enabled=True, enter=0.6, exit=0.3, max_fps=0.0, model="m")
     assert kept.controls("door", edited) == edited
     kept.keep(None, "interval_s", 60.0, 60.0)
-    assert Kept(path).interval_s(60.0) == 60.0
+    assert Overrides(path).interval_s(60.0) == 60.0
 
 
 @pytest.mark.parametrize(
@@ -119,12 +128,12 @@ def test_a_broken_memory_is_forgotten_and_said(
 ) -> None:
     path = tmp_path / "commands.json"
     path.write_text(text)
-    assert Kept(path).controls("door", CONTROLS) == CONTROLS
+    assert Overrides(path).controls("door", CONTROLS) == CONTROLS
     assert "kept commands are forgotten" in caplog.text
 
 
 def test_a_memory_that_cannot_be_written_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    Kept(Path("/proc/nowhere/commands.json")).keep("door", "enter", 0.8, 0.5)
+    Overrides(Path("/proc/nowhere/commands.json")).keep("door", "enter", 0.8, 0.5)
     assert "cannot be written" in caplog.text
     assert "enter is lost at the next start" in caplog.text
 
@@ -133,21 +142,21 @@ def test_the_light_blinks_and_is_given_back(tmp_path: Path) -> None:
     trigger = tmp_path / "ACT" / "trigger"
     trigger.parent.mkdir()
     trigger.write_text("none kbd-scrolllock [mmc0] timer heartbeat")
-    led = Led(tmp_path)
+    led = Light(tmp_path)
     led.identify(now=5.0)
     assert trigger.read_text() == "timer"
-    led.settle(now=5.0 + commands.IDENTIFY_S - 0.1)
+    led.restore(now=5.0 + commands.IDENTIFY_S - 0.1)
     assert trigger.read_text() == "timer"
-    led.settle(now=5.0 + commands.IDENTIFY_S)
+    led.restore(now=5.0 + commands.IDENTIFY_S)
     assert trigger.read_text() == "mmc0"
 
 
 def test_a_board_without_a_light_says_so(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="this board has no light ACT or led0 or PWR"):
-        Led(tmp_path).identify(now=0.0)
+        Light(tmp_path).identify(now=0.0)
     (tmp_path / "ACT" / "trigger").mkdir(parents=True)
     with pytest.raises(CommandError, match="cannot be written: Is a directory"):
-        Led(tmp_path).identify(now=0.0)
+        Light(tmp_path).identify(now=0.0)
 
 
 class Script:
@@ -157,7 +166,7 @@ class Script:
 
     def __init__(self, node: Callable[[], Node], orders: list[Command]) -> None:
         self.answers: list[Answer] = []
-        self.snapshots: list[Snapshot] = []
+        self.snapshots: list[DeviceHealth] = []
         self.pictures = 0
         self.changes: list[LabelChange] = []
         self._node = node
@@ -177,14 +186,14 @@ class Script:
         self._next()
 
     def observe(self, observation: Observation) -> None:
-        self.pictures += observation.snapshot
+        self.pictures += observation.snapshot is not None
         if observation.snapshot:
             self._next()
 
     def change(self, change: LabelChange) -> None:
         self.changes.append(change)
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, snapshot: DeviceHealth) -> None:
         self.snapshots.append(snapshot)
 
     def close(self) -> None:

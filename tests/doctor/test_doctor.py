@@ -15,7 +15,7 @@ from device.cameras.v4l2_device import Capabilities
 from device.doctor import CHECKS, SELF_TEST, camera, examine, software
 from device.doctor.subject import Host, Identity, Subject
 from device.errors import DelegateError
-from device.health.vitals import Vitals
+from device.events import Vitals
 from device.inference.edgetpu import delegate as edgetpu
 
 # What the checks call in a process of its own.

@@ -117,12 +117,12 @@ def test_the_reason_names_all_that_ran() -> None:
     ],
 )
 def test_what_is_set_by_name_stays(settings: config.Model, expected: tuple[str, str, int]) -> None:
-    settled = Choice(Candidate("ai-edge-litert", "none", 2), "").settled(settings)
+    settled = Choice(Candidate("ai-edge-litert", "none", 2), "").apply_to(settings)
     assert (settled.runtime, settled.delegate, settled.threads) == expected
 
 
 def test_a_chosen_xnnpack_may_still_be_gone_without() -> None:
-    assert Choice(XNNPACK, "").settled(config.Model()).delegate == "auto"
+    assert Choice(XNNPACK, "").apply_to(config.Model()).delegate == "auto"
 
 
 def test_only_threads_that_have_a_core_are_tried(

@@ -17,7 +17,7 @@ import pytest
 
 from device import config
 from device.errors import DelegateError, InferenceError, ModelError
-from device.events import Accelerator, LabelChange, Observation, Snapshot
+from device.events import Accelerator, DeviceHealth, LabelChange, Observation
 from device.frames import Frame
 from device.inference.edgetpu import failover
 from device.inference.edgetpu.failover import Failover, Marker
@@ -378,7 +378,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.observed: list[Observation] = []
-        self.reported: list[Snapshot] = []
+        self.reported: list[DeviceHealth] = []
 
     def observe(self, observation: Observation) -> None:
         self.observed.append(observation)
@@ -386,7 +386,7 @@ class Recorder:
     def change(self, change: LabelChange) -> None:
         pass
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, snapshot: DeviceHealth) -> None:
         self.reported.append(snapshot)
 
     def close(self) -> None:
@@ -406,7 +406,7 @@ def test_the_node_reports_which_of_them_classifies(
         config.Camera(name="yard", source="synthetic", fps=240),
     )
 
-    def report(snapshot: Snapshot) -> None:
+    def report(snapshot: DeviceHealth) -> None:
         recorder.reported.append(snapshot)
         if snapshot.accelerator and snapshot.accelerator.active:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -16,13 +16,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from device import config
 from device.control.commands import Answer, Command
 from device.errors import CommandError
-from device.events import Controls, Snapshot
+from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange
 from device.frames import Frame, PixelFormat
 from device.sinks.mqtt import retry
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.mqtt.sink import MqttSink
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from tests.sinks.examples import camera_health, change, device_health, observation
 
 LABELS = ("cat", "dog", "unknown")
 CONTROLS = Controls(enabled=True, enter=0.5, exit=0.3, max_fps=0.0, model="lite0")
@@ -150,27 +150,37 @@ class Rig:
     def sink(self) -> MqttSink:
         return self.sinks[-1]
 
-    def snapshot(self, **different: Any) -> Snapshot:
+    def device_health(self, **different: Any) -> DeviceHealth:
         controls = different.pop("controls", CONTROLS)
         interval_s = different.pop("interval_s", 60.0)
         cameras = [
             camera_health(name=camera.name, controls=controls, **different)
             for camera in self.cameras
         ]
-        return msgspec.structs.replace(snapshot(*cameras), interval_s=interval_s)
+        return msgspec.structs.replace(device_health(*cameras), interval_s=interval_s)
 
     def report(self, **different: Any) -> None:
-        self.sink.report(self.snapshot(**different))
+        self.sink.report(self.device_health(**different))
+
+    changed: LabelChange | None = None
 
     def change(self, label: str, camera: str = "camera", **different: Any) -> None:
         self.made.append(label)
-        self.sink.change(change(camera=camera, label=label, at=time.monotonic(), **different))
+        made = change(camera=camera, label=label, at=time.monotonic(), **different)
+        # A camera that is lost gives no frame that could carry the change.
+        self.changed = None if label == UNAVAILABLE else made
+        self.sink.change(made)
 
     def see(self, label: str, score: float = 0.9, snapshot: bool = False) -> None:
         pixels = np.full((48, 64, 3), 99, np.uint8)
         frame = Frame(pixels, PixelFormat.BGR, 64, 48, 0, 0.0)
         seen = observation(label=label, score=score)
-        self.sink.observe(msgspec.structs.replace(seen, frame=frame, snapshot=snapshot))
+        changed, self.changed = self.changed, None
+        self.sink.observe(
+            msgspec.structs.replace(
+                seen, frame=frame, change=changed, snapshot=frame if snapshot else None
+            )
+        )
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + DEADLINE_S

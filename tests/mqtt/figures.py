@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from device import config
-from device.events import LabelChange, Observation, Sink, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.node import Node
 from device.sinks.mqtt.outbox import Event, Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
@@ -50,7 +50,7 @@ def _fill(folder: Path, *, prompt: bool = False) -> dict[str, float]:
         box.add([_event()])
         times.append((time.perf_counter() - start) * 1e3)
         if prompt:
-            box.settle(box.newest)
+            box.acknowledge(box.newest)
     found = {
         "log_bytes": wal.stat().st_size - log_before,
         "disk_bytes": _written() - before,
@@ -102,7 +102,7 @@ class Stopwatch:
     def change(self, change: LabelChange) -> None:
         """Nothing: changes are made here."""
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, snapshot: DeviceHealth) -> None:
         """Nothing to tell."""
 
     def close(self) -> None:

@@ -19,9 +19,9 @@ from device import config
 from device.errors import SinkError
 from device.sinks.mqtt import connection
 from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt.announced import Announced
 from device.sinks.mqtt.check import check, forget
 from device.sinks.mqtt.connection import explain, password_of, port_of, tls_context
-from device.sinks.mqtt.told import Told
 from tests.mqtt.conftest import Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Authority, Mosquitto, free_port
 
@@ -420,7 +420,7 @@ def test_a_device_can_be_forgotten(rig: Rig, listener: Listener, broker: Mosquit
     listener.wait_for("/health")
     rig.close()
     said: list[str] = []
-    forget(rig.settings, Told(rig.state / "mqtt-announced.json"), said.append)
+    forget(rig.settings, Announced(rig.state / "mqtt-announced.json"), said.append)
     assert said[0].startswith("garden is forgotten: its entities and ")
     assert not (rig.state / "mqtt-announced.json").exists()
     later = Listener(broker.port)
@@ -438,7 +438,7 @@ def test_a_check_names_the_step_that_fails() -> None:
     assert not check(config.Mqtt(password_file="/nonexistent"), said.append)
     assert said == ["FAIL  secrets: password_file /nonexistent: No such file or directory"]
     with pytest.raises(SinkError, match=r"mqtt: 127\.0\.0\.1:1: nothing listens there"):
-        forget(config.Mqtt(host="127.0.0.1", port=1), Told(Path("/nonexistent")), said.append)
+        forget(config.Mqtt(host="127.0.0.1", port=1), Announced(Path("/nonexistent")), said.append)
 
 
 def test_nothing_is_logged_of_a_connection_that_works(

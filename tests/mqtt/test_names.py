@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from device.control import commands
 from device.sinks.mqtt import discovery, payloads, retry
+from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.discovery import CameraEntities
-from device.sinks.mqtt.told import TOLD_FILE, Told
 from device.sinks.mqtt.topics import Topics, machine_id, slug
 
 
@@ -214,15 +214,15 @@ def test_many_labels_are_no_enumeration() -> None:
 
 
 def test_what_was_told_is_remembered_over_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "state" / TOLD_FILE
+    path = tmp_path / "state" / ANNOUNCED_FILE
     found = entities()
-    assert Told(path).update("topic/1", found) == ""
-    told = Told(path)
-    assert told.gone({}) == {key: entity["platform"] for key, entity in found.items()}
-    assert told.gone(found) == {}
-    assert told.update("topic/2", {}) == "topic/1"
-    Told(path).forget()
-    assert Told(path).gone({}) == {}
+    assert Announced(path).update("topic/1", found) == ""
+    announced = Announced(path)
+    assert announced.gone({}) == {key: entity["platform"] for key, entity in found.items()}
+    assert announced.gone(found) == {}
+    assert announced.update("topic/2", {}) == "topic/1"
+    Announced(path).forget()
+    assert Announced(path).gone({}) == {}
     path.write_text("[")
-    assert Told(path).topic == ""
+    assert Announced(path).topic == ""
     assert msgspec.json.decode(b"{}") == {}

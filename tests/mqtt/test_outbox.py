@@ -95,7 +95,7 @@ def test_events_come_back_in_order_with_their_numbers(path: Path) -> None:
 def test_what_was_acknowledged_is_gone_and_what_was_not_stays(path: Path) -> None:
     box = Outbox(path, WIDE)
     box.add([event(label=label) for label in "abc"])
-    box.settle(box.pending(0, 2)[1].number)
+    box.acknowledge(box.pending(0, 2)[1].number)
     assert (labels(box.pending(0, 9)), len(box)) == (["c"], 1)
     box.close()
     again = Outbox(path, WIDE)
@@ -109,7 +109,7 @@ def test_sequence_numbers_survive_an_empty_outbox_and_a_restart(path: Path) -> N
         box = Outbox(path, WIDE)
         (taken,) = box.add([event()])
         assert taken.seq == expected
-        box.settle(box.newest)
+        box.acknowledge(box.newest)
         box.close()
 
 
@@ -150,17 +150,17 @@ def test_an_acknowledgement_costs_no_write_of_its_own_while_events_follow(path: 
     wal = path.with_name(path.name + "-wal")
     box.add([event()])
     size = wal.stat().st_size
-    box.settle(box.newest)
+    box.acknowledge(box.newest)
     box.tick()
     assert wal.stat().st_size == size
     before = size
     for _ in range(10):
         box.add([event()])
-        box.settle(box.newest)
+        box.acknowledge(box.newest)
     # One page of 1024 bytes and its head of 24 for each event, its predecessor's end included.
     assert wal.stat().st_size - before == 10 * (1024 + 24)
     size = wal.stat().st_size
-    clock.now += outbox.SETTLE_S
+    clock.now += outbox.TRIM_S
     box.tick()
     assert wal.stat().st_size > size
     box.close()
@@ -222,7 +222,7 @@ def test_a_full_disk_is_borne_in_memory_and_made_good(
     box.add([event(label="c")])
     assert box.trouble == "database or disk is full"
     assert labels(box.pending(0, 9)) == ["a", "b", "c"]
-    box.settle(box.pending(0, 9)[1].number)
+    box.acknowledge(box.pending(0, 9)[1].number)
     assert (labels(box.pending(0, 9)), len(box)) == (["c"], 1)
     disk.error = ""
     box.tick()
@@ -262,7 +262,7 @@ def test_a_file_that_opens_late_loses_none_of_what_is_in_it(path: Path) -> None:
     disk.error = "unable to open database file"
     box = Outbox(path, WIDE, clock=clock, connect=disk.connect)
     box.add([event(label="x")])
-    box.settle(box.newest)
+    box.acknowledge(box.newest)
     box.add([event(label="y")])
     disk.error = ""
     clock.now += outbox.RETRY_S
@@ -271,7 +271,7 @@ def test_a_file_that_opens_late_loses_none_of_what_is_in_it(path: Path) -> None:
     (taken,) = box.add([event(label="z")])
     assert labels(box.pending(0, 9)) == ["y", "a", "b", "z"]
     assert taken.seq == 3
-    box.settle(box.newest)
+    box.acknowledge(box.newest)
     box.close()
     again = Outbox(path, WIDE)
     assert len(again) == 0
@@ -366,7 +366,7 @@ def test_whatever_happens_nothing_is_lost_or_out_of_order(
         elif what == "settle":
             rows = box.pending(0, number)
             if rows:
-                box.settle(rows[-1].number)
+                box.acknowledge(rows[-1].number)
                 settled = made.index(rows[-1].event.id) + 1
         elif what == "break":
             disk.error = "database or disk is full"

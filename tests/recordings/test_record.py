@@ -13,7 +13,7 @@ from device import config
 from device.cameras import open_camera
 from device.cli import main
 from device.errors import CameraError, OutputClosed, SinkError, UsageError
-from device.events import LabelChange, Observation, Snapshot, StageTimes
+from device.events import DeviceHealth, LabelChange, Observation, StageTimes
 from device.frames import Frame, PixelFormat
 from device.node import Node
 from device.sinks import record
@@ -37,7 +37,7 @@ class Changes:
             (change.camera, change.label, change.previous, change.score, change.held_s)
         )
 
-    def report(self, snapshot: Snapshot) -> None: ...
+    def report(self, snapshot: DeviceHealth) -> None: ...
 
     def close(self) -> None: ...
 

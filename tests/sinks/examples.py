@@ -7,14 +7,15 @@ import numpy as np
 from device.events import (
     CameraHealth,
     Description,
+    DeviceHealth,
     LabelChange,
     Latency,
     Observation,
     Prediction,
-    Snapshot,
     StageTimes,
 )
 from device.frames import Frame, PixelFormat
+from device.health.vitals import Board
 
 FRAME = Frame(np.zeros((2, 2), np.uint8), PixelFormat.GREY, 2, 2, number=0, captured_at=0.0)
 SCORES = {
@@ -77,6 +78,9 @@ STAGES = {
 }
 
 
+VITALS = Board().read()
+
+
 def camera_health(**different: Any) -> CameraHealth:
     usual: dict[str, Any] = {
         "name": "camera",
@@ -91,5 +95,5 @@ def camera_health(**different: Any) -> CameraHealth:
     return CameraHealth(**(usual | different))
 
 
-def snapshot(*cameras: CameraHealth, **interpreter: Any) -> Snapshot:
-    return Snapshot(18.0, cameras or (camera_health(),), description(**interpreter))
+def device_health(*cameras: CameraHealth, **interpreter: Any) -> DeviceHealth:
+    return DeviceHealth(18.0, cameras or (camera_health(),), description(**interpreter), VITALS)

@@ -10,7 +10,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from device.events import Observation, SinkHealth
-from device.health.vitals import Board
 from device.sinks.terminal.dashboard import (
     ASCII,
     CONSOLE,
@@ -20,7 +19,7 @@ from device.sinks.terminal.dashboard import (
     big,
     glyphs_for,
 )
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from tests.sinks.examples import VITALS, camera_health, change, device_health, observation
 
 
 def dashboard(*observations: Observation, glyphs: Glyphs = UNICODE, top: int = 5) -> Dashboard:
@@ -28,7 +27,7 @@ def dashboard(*observations: Observation, glyphs: Glyphs = UNICODE, top: int = 5
     shown = Dashboard(top, glyphs, color=True)
     for seen in observations:
         shown.observations[seen.camera] = seen
-    shown.snapshot = snapshot()
+    shown.health = device_health()
     return shown
 
 
@@ -182,7 +181,7 @@ def test_no_decision_yet() -> None:
 @pytest.mark.parametrize("state", ["stalled", "lost", "ended"])
 def test_a_camera_that_delivers_nothing_shows_no_label(state: str) -> None:
     shown = dashboard(observation(), glyphs=ASCII)
-    shown.snapshot = snapshot(camera_health(state=state))
+    shown.health = device_health(camera_health(state=state))
     lines = text(shown)
     assert lines[2] == f"   camera {state}"
     assert "espresso" not in "".join(lines)
@@ -199,7 +198,7 @@ def test_a_label_that_is_held_but_no_longer_seen_is_yellow() -> None:
 def test_without_color_there_is_none() -> None:
     shown = Dashboard(5, UNICODE, color=False)
     shown.observations["camera"] = observation()
-    shown.snapshot = snapshot()
+    shown.health = device_health()
     styles = [s.style for line in shown.lines(80, 24) for s in line if s.style]
     assert styles
     assert all(style.color is None for style in styles)
@@ -233,7 +232,7 @@ def test_top_limits_the_bars() -> None:
 def test_further_cameras_have_a_line_each() -> None:
     shown = dashboard(observation(), observation("mailbox", 0.7, camera="door"))
     shown.observations["yard"] = observation("fence", camera="yard")
-    shown.snapshot = snapshot(
+    shown.health = device_health(
         camera_health(),
         camera_health(name="door", fps=14.92),
         camera_health(name="yard", state="lost"),
@@ -261,14 +260,14 @@ def test_the_last_log_line_is_shown() -> None:
 )
 def test_the_backend_in_words(interpreter: dict[str, object], expected: str) -> None:
     shown = dashboard(observation())
-    shown.snapshot = snapshot(**interpreter)
+    shown.health = device_health(**interpreter)
     assert expected in text(shown)
 
 
 def test_text_from_files_is_literal_and_cannot_move_the_cursor() -> None:
     label = "[red]\x1b[2J\nx\u202e\x9b1m"
     shown = dashboard(observation(label, scores={label: 0.9}), glyphs=ASCII)
-    shown.snapshot = snapshot(camera_health(source="a\x1b[2Jb"), model="m\rm")
+    shown.health = device_health(camera_health(source="a\x1b[2Jb"), model="m\rm")
     lines = text(shown)
     assert lines[2] == "   [red][2J x1m"
     assert lines[5].startswith("  [red][2J x1m  ")
@@ -298,12 +297,13 @@ def test_nothing_reaches_the_last_column_or_is_higher_than_the_terminal(
 
 def test_the_board_the_picture_and_the_ways_out() -> None:
     shown = dashboard(observation())
-    shown.vitals = msgspec.structs.replace(Board().read(), temperature_c=61.4, throttling=())
+    board = msgspec.structs.replace(VITALS, temperature_c=61.4, throttling=())
+    shown.health = msgspec.structs.replace(device_health(), vitals=board)
     assert text(shown)[0].endswith("61°C  29.8 fps")
-    shown.vitals = msgspec.structs.replace(shown.vitals, throttling=("under-voltage",))
+    board = msgspec.structs.replace(board, throttling=("under-voltage",))
     sinks = (SinkHealth("terminal"), SinkHealth("mqtt", "no broker at cam:1883"), SinkHealth("web"))
     camera = camera_health(picture=("blurred", "moved"))
-    shown.snapshot = msgspec.structs.replace(snapshot(camera), sinks=sinks)
+    shown.health = msgspec.structs.replace(device_health(camera), sinks=sinks, vitals=board)
     lines = text(shown, 80, 40)
     for line in ("  picture blurred, moved", "  under-voltage", "  mqtt: no broker at cam:1883"):
         assert line in lines

@@ -9,7 +9,7 @@ import pytest
 
 from device.errors import OutputClosed, SinkError
 from device.sinks.jsonl import JsonlSink
-from tests.sinks.examples import change, observation, snapshot
+from tests.sinks.examples import change, device_health, observation
 
 
 def written(encoding: str = "utf-8", at: float = 1_767_323_045.678, **different: Any) -> bytes:
@@ -18,7 +18,7 @@ def written(encoding: str = "utf-8", at: float = 1_767_323_045.678, **different:
     file = io.TextIOWrapper(out, encoding=encoding)
     sink = JsonlSink(file, wall_clock=lambda: at)
     sink.observe(observation())
-    sink.report(snapshot())
+    sink.report(device_health())
     sink.change(change(**different))
     sink.close()
     sink.close()

@@ -20,7 +20,7 @@ from device.config import Terminal
 from device.errors import OutputClosed
 from device.sinks.terminal.sink import TerminalSink, print_summary
 from tests.conftest import footage
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from tests.sinks.examples import camera_health, change, device_health, observation
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 10.0
@@ -111,7 +111,7 @@ def terminal() -> Iterator[Callable[..., tuple[TerminalSink, Pty]]]:
         sink = TerminalSink(Terminal(), started_at=0.0, file=pty.file)
         made.append((sink, pty))
         sink.observe(observation(**seen))
-        sink.report(snapshot())
+        sink.report(device_health())
         return sink, pty
 
     yield make
@@ -340,7 +340,7 @@ def plain(encoding: str = "utf-8") -> tuple[TerminalSink, io.BytesIO, io.TextIOW
 def test_plain_lines() -> None:
     sink, out, _file = plain()
     sink.observe(observation())
-    sink.report(snapshot())
+    sink.report(device_health())
     sink.change(change(label="unknown", score=0.21, previous=None, held_s=0.4, at=99.9))
     sink.change(change(at=103.2))
     sink.change(change(label="Egyptian cat", previous="espresso", held_s=3600.0, at=3703.2))
@@ -417,7 +417,7 @@ def test_the_summary() -> None:
     out = io.BytesIO()
     door = camera_health(name="door", source="/dev/video0", classified=0, fps=0.0, stages={})
     file = io.TextIOWrapper(out, encoding="utf-8")
-    print_summary(snapshot(camera_health(), door), file)
+    print_summary(device_health(camera_health(), door), file)
     assert out.getvalue().decode() == (
         "camera (footage): 540 frames seen, 533 classified, 7 dropped, 29.8 fps\n"
         "  ms              mean     p99\n"

@@ -19,13 +19,14 @@ from device.events import (
     CameraState,
     Controls,
     Description,
+    DeviceHealth,
     Observation,
     SinkHealth,
-    Snapshot,
     StageTimes,
 )
 from device.system.notify import Notifier, Service
 from tests.conftest import frame_of
+from tests.sinks.examples import VITALS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,8 +79,8 @@ def health(state: CameraState = "live", **fields: Any) -> CameraHealth:
     return msgspec.structs.replace(start, **fields)
 
 
-def snapshot(*cameras: CameraHealth, sinks: tuple[SinkHealth, ...] = ()) -> Snapshot:
-    return Snapshot(uptime_s=1.0, cameras=cameras, interpreter=ON, sinks=sinks)
+def snapshot(*cameras: CameraHealth, sinks: tuple[SinkHealth, ...] = ()) -> DeviceHealth:
+    return DeviceHealth(uptime_s=1.0, cameras=cameras, interpreter=ON, vitals=VITALS, sinks=sinks)
 
 
 def seen(label: str | None = "cat", camera: str = "camera") -> Observation:
@@ -253,7 +254,7 @@ def test_a_camera_that_may_be_silent_widens_the_watchdog(manager: Manager) -> No
         ),
     ],
 )
-def test_the_status_is_a_line_for_people(manager: Manager, state: Snapshot, words: str) -> None:
+def test_the_status_is_a_line_for_people(manager: Manager, state: DeviceHealth, words: str) -> None:
     told = service(manager, Clock())
     told.classified(seen())
     assert manager.heard() == {"READY": "1"}

@@ -17,7 +17,7 @@ from device.events import Controls
 from device.frames import Frame
 from device.sinks.web import WebSink
 from tests.conftest import footage
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from tests.sinks.examples import camera_health, change, device_health, observation
 
 PATIENCE_S = 10.0
 CONTROLS = Controls(True, 0.5, 0.3, 0.0, "efficientnet-lite0-224-int8")
@@ -72,7 +72,7 @@ class View:
         """Let everything be well: a label, a frame and a report."""
         self.sink.change(change(label=label, at=time.monotonic()))
         self.see(label)
-        self.sink.report(snapshot(camera_health(controls=CONTROLS)))
+        self.sink.report(device_health(camera_health(controls=CONTROLS)))
 
     def ask(
         self,

@@ -10,10 +10,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from device import config
-from device.events import Prediction, SinkHealth, Snapshot
+from device.events import DeviceHealth, Prediction, SinkHealth
 from device.frames import Frame, PixelFormat, Pixels
 from device.sinks.web import server, state
-from tests.sinks.examples import camera_health, change, description, observation, snapshot
+from tests.sinks.examples import (
+    VITALS,
+    camera_health,
+    change,
+    description,
+    device_health,
+    observation,
+)
 from tests.web.conftest import CONTROLS, PATIENCE_S, Open, View, read_until
 
 
@@ -27,7 +34,7 @@ def test_the_state(view: View) -> None:
     assert found["changes"][0]["previous"] == "unknown"
     assert found["changes"][0]["at"].endswith("Z")
     assert 0 <= found["changes"][0]["age_s"] < PATIENCE_S
-    assert found["vitals"]["rss_mb"] > 1
+    assert found["health"]["vitals"]["rss_mb"] > 1
 
 
 def test_before_anything_was_seen(open_view: Open) -> None:
@@ -41,10 +48,10 @@ def test_it_is_ready_when_every_camera_is_live(open_view: Open) -> None:
     view = open_view(config.Camera(name="door"), config.Camera(name="yard"))
     assert (view.ask("/readyz").status, view.ask("/readyz").body) == (503, b"starting\n")
     yard = camera_health(name="yard", state="stalled", controls=CONTROLS)
-    view.sink.report(snapshot(camera_health(name="door"), yard))
+    view.sink.report(device_health(camera_health(name="door"), yard))
     assert view.ask("/readyz").body == b"a camera is not live\n"
     off = CONTROLS.__class__(False, 0.5, 0.3, 0.0, "m")
-    view.sink.report(snapshot(camera_health(name="yard", state="stalled", controls=off)))
+    view.sink.report(device_health(camera_health(name="yard", state="stalled", controls=off)))
     assert (view.ask("/readyz").status, view.ask("/readyz").body) == (200, b"ok\n")
 
 
@@ -108,7 +115,7 @@ def test_events(view: View) -> None:
     assert b"event: state\n" in first
     logging.getLogger("labelcam.cameras").warning("camera door: reopened\x1b[2J")
     view.sink.change(change(label="cup", previous="espresso", at=time.monotonic()))
-    view.sink.report(snapshot())
+    view.sink.report(device_health())
     data = read_until(listener, b"event: health")
     changed = next(e for e in data.split(b"\n\n") if b"event: change" in e)
     assert json.loads(changed.partition(b"data: ")[2])["label"] == "cup"
@@ -188,7 +195,7 @@ def test_metrics(view: View) -> None:
     view.sink.observe(observation())
     troubled = camera_health(picture=("blurred",), reopenings=3)
     sinks = (SinkHealth("web"), SinkHealth("mqtt", "no broker"))
-    view.sink.report(Snapshot(18.0, (troubled,), description(), sinks=sinks))
+    view.sink.report(DeviceHealth(18.0, (troubled,), description(), VITALS, sinks=sinks))
     view.ask("/api/state", headers={"Host": "evil.example"})
     text = view.ask("/metrics").body.decode()
     samples = {

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from device.events import Accelerator, SinkHealth
 from device.health.vitals import Board
 from device.sinks.web.metrics import Metrics
-from tests.sinks.examples import change, observation, snapshot
+from tests.sinks.examples import change, device_health, observation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -25,12 +25,16 @@ def told() -> set[str]:
         Board().read(), temperature_c=40.0, throttling=(), disk_mb=1.0, wifi_dbm=-50.0,
         clock_synced=True,
     )  # fmt: skip
-    metrics = Metrics(lambda: board)
+    metrics = Metrics()
     metrics.web = _Web()
     metrics.observe(observation())
     metrics.change(change())
-    everything = {"sinks": (SinkHealth("mqtt"),), "accelerator": Accelerator(True, 1, 2, "")}
-    metrics.report(msgspec.structs.replace(snapshot(), **everything))
+    everything = {
+        "sinks": (SinkHealth("mqtt"),),
+        "accelerator": Accelerator(True, 1, 2, ""),
+        "vitals": board,
+    }
+    metrics.report(msgspec.structs.replace(device_health(), **everything))
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {sample.name for family in families for sample in family.samples}
 

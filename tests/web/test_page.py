@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from device.sinks.web import token as web_token
-from tests.sinks.examples import camera_health, change, snapshot
+from tests.sinks.examples import camera_health, change, device_health
 from tests.web.conftest import CONTROLS, PATIENCE_S, Open, View
 
 ROOT = Path(__file__).parent.parent.parent
@@ -98,7 +98,7 @@ def moving(view: View) -> Iterator[View]:
             view.photo.pixels[:, : 40 * (tick % 10)] ^= 255
             view.see(view.label)
             if tick % 10 == 0:
-                view.sink.report(snapshot(camera_health(controls=view.controls)))
+                view.sink.report(device_health(camera_health(controls=view.controls)))
 
     thread = threading.Thread(target=play)
     thread.start()

@@ -13,8 +13,8 @@ from device import config
 from device.sinks.web import token as web_token
 from device.sinks.web.app import WebApp
 from device.sinks.web.metrics import Metrics
-from device.sinks.web.state import Board
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from device.sinks.web.state import WebState
+from tests.sinks.examples import camera_health, change, device_health, observation
 from tests.web.conftest import CONTROLS, FakeDevice
 
 # They answer without end.
@@ -35,13 +35,13 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[WebApp, str]:
     monkeypatch.setenv("LABELCAM_STATE", str(tmp_path))
     # The name by which a test client calls what it tests.
     web = config.Web(hosts=("testserver",))
-    board = Board(web, [config.Camera()], token=True)
+    board = WebState(web, [config.Camera()], token=True)
     board.observe(observation())
     board.change(change())
-    board.report(snapshot(camera_health(controls=CONTROLS)))
+    board.report(device_health(camera_health(controls=CONTROLS)))
     token = web_token.make(tmp_path / "token")
     known = web_token.read(tmp_path / "token")
-    return WebApp(web, board, Metrics(board.vitals), FakeDevice(), known), token
+    return WebApp(web, board, Metrics(), FakeDevice(), known), token
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from device import config
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.node import Node
 from device.sinks.web import server
 from tests.web.conftest import PATIENCE_S, Open, View, read_until
@@ -178,14 +178,14 @@ def running(colours: Callable[..., Path], tmp_path: Path) -> Iterator[tuple[int,
 def test_a_taken_port_is_reported_and_nothing_ends(
     view: View, colours: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept: list[Snapshot] = []
+    kept: list[DeviceHealth] = []
 
     class Keeper:
         name = "keeper"
 
         def observe(self, observation: Observation) -> None: ...
         def change(self, change: LabelChange) -> None: ...
-        def report(self, snapshot: Snapshot) -> None:
+        def report(self, snapshot: DeviceHealth) -> None:
             kept.append(snapshot)
 
         def close(self) -> None: ...

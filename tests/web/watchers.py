@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from device import config
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.node import Node
 
 COUNTS = (0, 1, 50)
@@ -52,7 +52,7 @@ class Rounds:
     def change(self, change: LabelChange) -> None:
         """Nothing: labels do not matter here."""
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, snapshot: DeviceHealth) -> None:
         """Nothing: frames are counted one by one."""
 
     def close(self) -> None:

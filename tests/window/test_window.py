@@ -24,7 +24,7 @@ from device.frames import Frame, Pixels
 from device.sinks.window import framebuffer
 from device.sinks.window.sink import Scene, View, WindowSink
 from tests.conftest import footage, frame_of
-from tests.sinks.examples import camera_health, change, observation, snapshot
+from tests.sinks.examples import camera_health, change, device_health, observation
 from tests.web.conftest import CONTROLS, FakeDevice
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,7 +63,7 @@ def window(
     sink = WindowSink(config.Window(max_fps=60), cameras, device)
     sink.change(change(at=time.monotonic()))
     sink.observe(seen(footage("coffee")))
-    sink.report(snapshot(camera_health(controls=CONTROLS)))
+    sink.report(device_health(camera_health(controls=CONTROLS)))
     yield sink
     sink.close()
     sink.close()
@@ -149,7 +149,7 @@ def test_without_the_package_it_says_what_to_install() -> None:
 
 def draw(size: tuple[int, int], views: Sequence[View], **more: Any) -> Pixels:
     health = [camera_health(name=v.camera.name, **more) for v in views]
-    drawn = Scene().draw(size, views[0], views, snapshot(*health), None, "")
+    drawn = Scene().draw(size, views[0], views, device_health(*health), None, "")
     return drawn[:, :, :3].copy()
 
 

@@ -322,7 +322,7 @@ class Failover:
             self._retry_s = min(_RETRY_HUNG_S * 2.0 ** min(marker.times - 1, 11), _RETRY_HUNG_MAX_S)
             self._retry_at = clock() + self._retry_s
             self._say_unused(_LEFT_WORKING, f" in {self._retry_s:g} s", logging.WARNING)
-        self._settle()
+        self._advance()
 
     @property
     def description(self) -> Description:
@@ -340,11 +340,11 @@ class Failover:
         if self._opening:
             with contextlib.suppress(TimeoutError, LabelcamError):
                 self._opening.result(_OPEN_S)
-            self._settle()
+            self._advance()
 
     def input(self) -> NDArray[Any]:
         """The input tensor of what runs the next frame; between two frames, here, it changes."""
-        self._settle()
+        self._advance()
         return self._active.input()
 
     def invoke(self) -> None:
@@ -398,7 +398,7 @@ class Failover:
         )
         self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S)
 
-    def _settle(self) -> None:
+    def _advance(self) -> None:
         """Between two frames: begin to open the Edge TPU, or take it when it is ready."""
         if self._active is self._edgetpu:
             marker = owner().marker

@@ -12,6 +12,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from device.config import Mqtt
 from device.errors import SinkError
+from device.sinks.mqtt.announced import Announced
 from device.sinks.mqtt.connection import (
     CONNECT_TIMEOUT_S,
     Acknowledged,
@@ -27,7 +28,6 @@ from device.sinks.mqtt.connection import (
     tls_context,
 )
 from device.sinks.mqtt.discovery import topic_of
-from device.sinks.mqtt.told import Told
 from device.sinks.mqtt.topics import Topics
 
 _ANSWER_S = 10.0
@@ -78,7 +78,7 @@ def check(settings: Mqtt, say: Callable[[str], None]) -> bool:
     return False
 
 
-def forget(settings: Mqtt, told: Told, say: Callable[[str], None]) -> None:
+def forget(settings: Mqtt, announced: Announced, say: Callable[[str], None]) -> None:
     """Take the device back from Home Assistant and its retained messages from the broker.
 
     Raises SinkError where the broker cannot be reached or refuses.
@@ -88,11 +88,11 @@ def forget(settings: Mqtt, told: Told, say: Callable[[str], None]) -> None:
     try:
         with _Visit(settings, topics) as visit:
             left = visit.retained(f"{topics.root}/#")
-            for topic in dict.fromkeys((told.topic or now, now, *left)):
+            for topic in dict.fromkeys((announced.topic or now, now, *left)):
                 visit.publish(topic, b"", retain=True)
     except _Failed as error:
         raise SinkError(f"mqtt: {error}") from None
-    told.forget()
+    announced.forget()
     say(
         f"{topics.node} is forgotten: its entities and {len(left)} retained messages are gone; "
         "a labelcam that runs with mqtt.discovery announces itself again"

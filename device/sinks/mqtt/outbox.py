@@ -8,7 +8,7 @@ are turned off. Label changes are rare enough for a flush each.
 
 The card is spared otherwise. What the broker acknowledged is struck out together with the
 next event's insertion, in the same page and the same flush; only where no event follows
-within ``SETTLE_S`` does it cost a write of its own. A process killed in between sends those
+within ``TRIM_S`` does it cost a write of its own. A process killed in between sends those
 events again, with the ids they had.
 
 A row outlives its event as an empty one while it is the newest of its camera: it carries the
@@ -29,9 +29,9 @@ import msgspec
 
 _log = logging.getLogger("labelcam.outbox")
 
-SETTLE_S = 5.0
+TRIM_S = 5.0
 # While events stream, what was acknowledged is struck out in portions of this many.
-SETTLE_EVENTS = 500
+TRIM_EVENTS = 500
 # What is kept in memory while the disk takes nothing; about 5 MB.
 MEMORY_EVENTS = 10_000
 RETRY_S = 30.0
@@ -116,10 +116,10 @@ class Outbox:
         # Rows that no disk has taken yet; their numbers are higher than all that are in the file.
         self._unwritten: deque[_Row] = deque()
         # All numbers up to this one are delivered or dropped; the file may not know it yet.
-        self._settled = 0
-        self._settled_in_file = 0
+        self._acknowledged = 0
+        self._acknowledged_in_file = 0
         self._has_seen_file = False
-        self._settle_due: float | None = None
+        self._trim_due: float | None = None
         self._retry_at = 0.0
         self._count = 0
         self._bytes = 0
@@ -168,48 +168,48 @@ class Outbox:
                 msgspec.json.decode(row.body, type=Event),
                 row.since if row.boot == self._boot else None,
             )
-            for row in self._rows(max(after, self._settled), limit)
+            for row in self._rows(max(after, self._acknowledged), limit)
         ]
 
-    def settle(self, through: int) -> None:
+    def acknowledge(self, through: int) -> None:
         """Everything up to this number was acknowledged: forget it, in time."""
         self._discard(through)
-        if self._settled - self._settled_in_file >= SETTLE_EVENTS:
+        if self._acknowledged - self._acknowledged_in_file >= TRIM_EVENTS:
             self._write()
 
     def tick(self) -> None:
         """Write what has waited long enough; to be called every second or so."""
         now = self._clock()
         retry = bool(self.trouble) and now >= self._retry_at
-        if retry or (self._settle_due is not None and now >= self._settle_due):
+        if retry or (self._trim_due is not None and now >= self._trim_due):
             self._write()
 
     def close(self) -> None:
         """Write what is due and let the file go; may be called twice."""
-        if self._unwritten or self._settle_due is not None:
+        if self._unwritten or self._trim_due is not None:
             self._retry_at = 0.0
             self._write()
         self._disconnect()
 
     def _discard(self, through: int) -> int:
         """Count everything up to this number as gone; returns how many events that were."""
-        if through <= self._settled:
+        if through <= self._acknowledged:
             return 0
-        count, size = self._totals(self._settled, through)
+        count, size = self._totals(self._acknowledged, through)
         while self._unwritten and self._unwritten[0].number <= through:
             size += len(self._unwritten.popleft().body)
             count += 1
-        self._settled = through
+        self._acknowledged = through
         self._count -= count
         self._bytes -= size
-        if self._settle_due is None:
-            self._settle_due = self._clock() + SETTLE_S
+        if self._trim_due is None:
+            self._trim_due = self._clock() + TRIM_S
         return count
 
     def _trim(self, now: float) -> None:
         """Drop the oldest events until the limits hold, and count them."""
         dropped = 0
-        while oldest := self._rows(self._settled, 1):
+        while oldest := self._rows(self._acknowledged, 1):
             if not (
                 self._count > self._limits.events
                 or self._bytes > self._limits.size_bytes
@@ -271,7 +271,7 @@ class Outbox:
     def _commit(self) -> None:
         db = self._db
         assert db is not None
-        if not self._unwritten and self._settled <= self._settled_in_file:
+        if not self._unwritten and self._acknowledged <= self._acknowledged_in_file:
             return
         with db:
             db.execute("BEGIN IMMEDIATE")
@@ -279,20 +279,22 @@ class Outbox:
             db.executemany(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", self._unwritten
             )
-            if self._settled > self._settled_in_file:
-                kept = [number for number, _ in self._newest.values() if number <= self._settled]
+            if self._acknowledged > self._acknowledged_in_file:
+                kept = [
+                    number for number, _ in self._newest.values() if number <= self._acknowledged
+                ]
                 marks = ",".join("?" * len(kept))
                 db.execute(
                     f"DELETE FROM events WHERE number <= ? AND number NOT IN ({marks})",  # noqa: S608
-                    (self._settled, *kept),
+                    (self._acknowledged, *kept),
                 )
                 db.execute(
                     "UPDATE events SET body = NULL WHERE number <= ? AND body IS NOT NULL",
-                    (self._settled,),
+                    (self._acknowledged,),
                 )
         self._unwritten.clear()
-        self._settled_in_file = self._settled
-        self._settle_due = None
+        self._acknowledged_in_file = self._acknowledged
+        self._trim_due = None
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -340,12 +342,12 @@ class Outbox:
             known = self._newest.get(camera, (0, 0))
             self._newest[camera] = (max(number, known[0]), max(seq, known[1]))
             self._number = max(self._number, number)
-        count, size = db.execute(_TOTALS, (self._settled, self._number)).fetchone()
+        count, size = db.execute(_TOTALS, (self._acknowledged, self._number)).fetchone()
         # What was there before and is not now went with a file that had to be set aside.
         self.dropped += max(0, self._count - count - len(self._unwritten))
         self._count = count + len(self._unwritten)
         self._bytes = size + sum(len(row.body) for row in self._unwritten)
-        self._settled_in_file = 0
+        self._acknowledged_in_file = 0
 
     def _totals(self, after: int, through: int) -> tuple[int, int]:
         """Number and bytes of the file's events between two numbers, the first excluded."""

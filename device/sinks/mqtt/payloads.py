@@ -9,8 +9,7 @@ import msgspec
 
 from device import __version__
 from device.control.commands import Value
-from device.events import UNAVAILABLE, CameraHealth, LabelChange, Snapshot
-from device.health.vitals import Vitals
+from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
 from device.sinks.mqtt.outbox import Event
 from device.sinks.mqtt.topics import Topics
 
@@ -82,42 +81,45 @@ def state_message(
 
 
 def health_message(
-    snapshot: Snapshot,
-    vitals: Vitals,
+    health: DeviceHealth,
     topics: Topics,
     now: float,
     outbox: dict[str, Any],
     link: dict[str, Any],
 ) -> bytes:
-    """How the device is: the snapshot, the board, the outbox and the link to the broker."""
-    interpreter = msgspec.to_builtins(snapshot.interpreter)
-    # Shapes and scales of tensors are of no use from afar, and long.
-    del interpreter["inputs"], interpreter["outputs"]
+    """How the device is: the health, the board, the outbox and the link to the broker."""
     cameras = {}
-    for camera in snapshot.cameras:
+    for camera in health.cameras:
         described = msgspec.to_builtins(camera)
+        described["interpreter"] = _interpreter(camera.interpreter)
         described |= described.pop("controls") or {}
         cameras[topics.slugs[camera.name]] = described
     message = {
         "at": iso(now),
         "node": topics.node,
         "version": __version__,
-        "uptime_s": snapshot.uptime_s,
-        "backend": _backend(snapshot),
-        "interpreter": interpreter,
-        "accelerator": msgspec.to_builtins(snapshot.accelerator),
+        "uptime_s": health.uptime_s,
+        "backend": _backend(health),
+        "interpreter": _interpreter(health.interpreter),
+        "accelerator": msgspec.to_builtins(health.accelerator),
         "cameras": cameras,
-        "sinks": {sink.name: sink.problem or "works" for sink in snapshot.sinks},
-        "interval_s": snapshot.interval_s,
+        "sinks": {sink.name: sink.problem or "works" for sink in health.sinks},
+        "interval_s": health.interval_s,
         "outbox": outbox,
         "mqtt": link,
-        **msgspec.to_builtins(vitals),
+        **msgspec.to_builtins(health.vitals),
     }
     return msgspec.json.encode(_rounded(message))
 
 
-def _backend(snapshot: Snapshot) -> str:
-    found = snapshot.interpreter
+def _interpreter(found: Description | None) -> dict[str, Any]:
+    described: dict[str, Any] = msgspec.to_builtins(found) or {}
+    # Shapes and scales of tensors are of no use from afar, and long.
+    return {key: value for key, value in described.items() if key not in ("inputs", "outputs")}
+
+
+def _backend(health: DeviceHealth) -> str:
+    found = health.interpreter
     delegate = found.delegate if found.operators_delegated else "no delegate"
     return f"{found.runtime} {found.version}, {delegate}"
 

@@ -26,10 +26,11 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from device import config
 from device.control.commands import KEYS, Answer, Device, Value, called, parse
 from device.errors import CommandError, SinkError
-from device.events import UNAVAILABLE, CameraHealth, LabelChange, Observation, Snapshot
+from device.events import UNAVAILABLE, CameraHealth, DeviceHealth, LabelChange, Observation
 from device.frames import Frame
 from device.health import vitals
 from device.sinks.mqtt import discovery
+from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.connection import (
     WINDOW,
     Acknowledged,
@@ -53,7 +54,6 @@ from device.sinks.mqtt.payloads import (
     state_message,
 )
 from device.sinks.mqtt.retry import Retry
-from device.sinks.mqtt.told import TOLD_FILE, Told
 from device.sinks.mqtt.topics import Topics
 from device.sinks.mqtt.topics import slug as make_slug
 from device.sinks.picture import jpeg, upright
@@ -146,7 +146,6 @@ class MqttSink:
         self._error: Exception | None = None
         # Written by the node's thread, read by ours; each value is replaced as a whole.
         self._scores: dict[str, tuple[str | None, float]] = {}
-        self._wanted: set[str] = set()
         self._frames: dict[str, Frame] = {}
         self._overrun = 0
 
@@ -155,10 +154,9 @@ class MqttSink:
             settings.outbox_events, int(settings.outbox_mb * 2**20), settings.outbox_days * 86_400
         )
         self._make_outbox = functools.partial(make_outbox, state / "outbox.db", limits)
-        self._board = vitals.Board(state)
-        self._told = Told(state / TOLD_FILE)
+        self._announced = Announced(state / ANNOUNCED_FILE)
         self._ids = Ids()
-        self._snapshot: Snapshot | None = None
+        self._health: DeviceHealth | None = None
         self._changes: dict[str, LabelChange] = {}
         # In the order in which they are sent; that the device is there comes first.
         self._slots = {self.topics.availability: _Slot(qos=1, retain=True)}
@@ -192,23 +190,20 @@ class MqttSink:
         self._check()
         if not self._post(_Changed(change)):
             self._overrun += 1
-        elif self._settings.images and change.label != UNAVAILABLE:
-            self._wanted.add(change.camera)
 
     def observe(self, observation: Observation) -> None:
         """Note the score, and take the picture where one is wanted."""
         self._scores[observation.camera] = (observation.label, observation.score)
-        if observation.snapshot or observation.camera in self._wanted:
-            self._wanted.discard(observation.camera)
-            if self._settings.images:
-                # One frame a camera, the newest: they are large, and the inbox may be long.
-                self._frames[observation.camera] = observation.frame
-                self._post(_Picture(observation.camera))
+        wanted = observation.snapshot or (observation.frame if observation.change else None)
+        if wanted is not None and self._settings.images:
+            # One frame a camera, the newest: they are large, and the inbox may be long.
+            self._frames[observation.camera] = wanted
+            self._post(_Picture(observation.camera))
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Take how the device is."""
         self._check()
-        self._post(snapshot)
+        self._post(health)
 
     def close(self) -> None:
         """Say good-bye to the broker, and leave on disk what it has not taken."""
@@ -272,7 +267,7 @@ class MqttSink:
 
     def _next_due(self) -> float:
         due = [self._tick_due, self._link_due]
-        if self._snapshot is not None:
+        if self._health is not None:
             due.append(self._health_due)
         if self._announce_due is not None:
             due.append(self._announce_due)
@@ -285,9 +280,9 @@ class MqttSink:
         if self._announce_due is not None and now >= self._announce_due:
             self._announce_due = None
             self._announce()
-        if now >= self._health_due and self._snapshot is not None:
-            self._health_due = now + self._snapshot.interval_s
-            self._publish_health(self._snapshot)
+        if now >= self._health_due and self._health is not None:
+            self._health_due = now + self._health.interval_s
+            self._publish_health(self._health)
         if now >= self._link_due:
             if self._connection is None:
                 self._connect(now)
@@ -296,7 +291,7 @@ class MqttSink:
 
     def _handle(self, item: object) -> None:
         match item:
-            case Snapshot():
+            case DeviceHealth():
                 self._follow(item)
             case _Picture(camera):
                 self._pictures.add(camera)
@@ -349,23 +344,23 @@ class MqttSink:
         for camera in {change.camera for change in changes}:
             self._publish_state(camera)
 
-    def _follow(self, snapshot: Snapshot) -> None:
-        """Publish what is other than it was in the last snapshot."""
-        before, self._snapshot = self._snapshot, snapshot
-        for health in snapshot.cameras:
-            self._publish_state(health.name)
-            if health.controls is not None:
-                for key, value in msgspec.structs.asdict(health.controls).items():
-                    self._publish_value(health.name, key, value)
-        self._publish_value(None, "interval_s", snapshot.interval_s)
-        if before is None or self._shape(before) != self._shape(snapshot):
+    def _follow(self, health: DeviceHealth) -> None:
+        """Publish what is other than it was in the last health."""
+        before, self._health = self._health, health
+        for camera in health.cameras:
+            self._publish_state(camera.name)
+            if camera.controls is not None:
+                for key, value in msgspec.structs.asdict(camera.controls).items():
+                    self._publish_value(camera.name, key, value)
+        self._publish_value(None, "interval_s", health.interval_s)
+        if before is None or self._shape(before) != self._shape(health):
             self._announce()
             self._health_due = 0.0
 
-    def _shape(self, snapshot: Snapshot) -> object:
+    def _shape(self, health: DeviceHealth) -> object:
         """What the entities of Home Assistant depend on."""
-        models = [camera.controls.model for camera in snapshot.cameras if camera.controls]
-        return models, snapshot.interval_s
+        models = [camera.controls.model for camera in health.cameras if camera.controls]
+        return models, health.interval_s
 
     def _publish_state(self, camera: str, *, again: bool = False) -> None:
         health = self._health_of(camera)
@@ -386,7 +381,7 @@ class MqttSink:
         self._put(slot, msgspec.json.encode(state))
 
     def _health_of(self, camera: str) -> CameraHealth | None:
-        cameras = self._snapshot.cameras if self._snapshot else ()
+        cameras = self._health.cameras if self._health else ()
         return next((health for health in cameras if health.name == camera), None)
 
     def _publish_value(self, camera: str | None, key: str, value: Value) -> None:
@@ -395,7 +390,7 @@ class MqttSink:
         if slot.payload != payload:
             self._put(slot, payload)
 
-    def _publish_health(self, snapshot: Snapshot) -> None:
+    def _publish_health(self, health: DeviceHealth) -> None:
         for camera in self._cameras:
             # A sensor whose value is not repeated expires in Home Assistant.
             self._publish_state(camera, again=True)
@@ -410,9 +405,7 @@ class MqttSink:
             "protocol": _VERSION_NAMES[self._version],
             "reconnects": max(0, self._times_up - 1),
         }
-        payload = health_message(
-            snapshot, self._board.read(), self.topics, time.time(), outbox, link
-        )
+        payload = health_message(health, self.topics, time.time(), outbox, link)
         self._put(self._slot(self.topics.health, qos=0, retain=True), payload)
 
     def _slot(self, topic: str, *, qos: int, retain: bool) -> _Slot:
@@ -570,7 +563,7 @@ class MqttSink:
             while self._events and self._events[0].acknowledged:
                 last = self._events.popleft().number
             if last:
-                self._outbox.settle(last)
+                self._outbox.acknowledge(last)
 
     def _say_goodbye(self) -> None:
         """Leave nothing behind that would be taken for current."""
@@ -628,7 +621,7 @@ class MqttSink:
         if answer.error:
             self._refuse(camera, key, answer.error)
             return
-        # The values in force came with the snapshot before this answer; they are sent again
+        # The values in force came with the health before this answer; they are sent again
         # where nothing changed, for whoever waits for an answer.
         slot = self._slots.get(self.topics.of(camera, key))
         if slot is not None:
@@ -658,7 +651,7 @@ class MqttSink:
         topic = discovery.topic_of(self._settings.discovery_prefix, self.topics)
         if not self._settings.discovery:
             topic, found = "", {}
-        elif self._snapshot is None:
+        elif self._health is None:
             return
         else:
             entities = []
@@ -670,14 +663,14 @@ class MqttSink:
                 self.topics,
                 tuple(entities),
                 self._device.models(),
-                interval_s=self._snapshot.interval_s,
+                interval_s=self._health.interval_s,
                 commands=self._settings.commands,
                 images=self._settings.images,
             )
-            gone = self._told.gone(found)
-            payload = discovery.message(self.topics, self._board.model, found, gone)
+            gone = self._announced.gone(found)
+            payload = discovery.message(self.topics, self._health.vitals.board, found, gone)
             self._put(self._slot(topic, qos=1, retain=True), payload)
-        former = self._told.update(topic, found)
+        former = self._announced.update(topic, found)
         if former and former != topic:
             # Under its former name the device would stay beside the present one.
             self._answers.append((former, b"", True))

@@ -18,14 +18,11 @@ from rich.color import ColorSystem
 from rich.segment import ControlType, Segment
 from rich.style import Style
 
-from device.events import CameraHealth, LabelChange, Observation, SinkHealth, Snapshot
-from device.health import vitals
-from device.health.vitals import Vitals
+from device.events import CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
 from device.sinks.lines import backend, printable
 
 PERIOD_S = 0.1  # ten pictures a second are as many as an eye reads
 _REPAIR_EVERY = 10  # pictures: once a second all lines are sent again
-_VITALS_EVERY = 20  # pictures: the board's temperature moves slowly
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
 
 _Line = list[Segment]
@@ -105,7 +102,7 @@ def _drawn(text: str, glyphs: Glyphs) -> list[str]:
 class Dashboard:
     """What the display shows, as styled lines for any size; no I/O.
 
-    ``observations`` and ``snapshot`` are set by the node's thread, ``lines`` is called by
+    ``observations`` and ``health`` are set by the node's thread, ``lines`` is called by
     the display's; each is one reference, replaced and never changed. ``picture`` draws a
     frame as lines of at most so many columns and rows, where one is wanted.
     """
@@ -119,10 +116,9 @@ class Dashboard:
     ) -> None:
         self.observations: dict[str, Observation] = {}
         self.changes: dict[str, LabelChange] = {}
-        self.snapshot: Snapshot | None = None
+        self.health: DeviceHealth | None = None
         self.log: deque[str] = deque(maxlen=8)
         self.note = ""
-        self.vitals: Vitals | None = None
         self._picture = picture
         self._top = top
         self._glyphs = glyphs
@@ -145,8 +141,8 @@ class Dashboard:
         """At most ``height`` lines of at most ``width`` cells, the less important left out."""
         # The node's thread may add a camera meanwhile.
         observations = list(self.observations.values())
-        snapshot = self.snapshot
-        cameras = {camera.name: camera for camera in snapshot.cameras} if snapshot else {}
+        health = self.health
+        cameras = {camera.name: camera for camera in health.cameras} if health else {}
         first = observations[0] if observations else None
         shown = first.camera if first else next(iter(cameras), None)
         camera = cameras.get(shown) if shown else None
@@ -159,7 +155,7 @@ class Dashboard:
             # As a control it has no width for what measures and crops: it was made to fit.
             blocks = [[Segment(row, None, [(ControlType.SHOW_CURSOR,)])] for row in rows]
             sections.append((2, blocks))
-        if troubles := self._troubles(camera, snapshot):
+        if troubles := self._troubles(camera, health):
             sections.append((1, troubles))
         if first and (not camera or camera.state == "live"):
             sections.append((2, self._bars(first, inner)))
@@ -168,8 +164,8 @@ class Dashboard:
             sections.append((3, [self._other(o, cameras.get(o.camera)) for o in others]))
         if camera and camera.stages:
             sections.append((6, self._stages(camera, inner)))
-        if snapshot:
-            sections.append((5, self._backend(snapshot, inner)))
+        if health:
+            sections.append((5, self._backend(health, inner)))
         if self.note:
             sections.append((3, [[Segment(printable(self.note), self._quiet)]]))
         # The past gets the room that is left, an empty line above each section being kept.
@@ -182,9 +178,9 @@ class Dashboard:
     def _header(self, shown: str | None, camera: CameraHealth | None, width: int) -> _Line:
         name = f"labelcam  {printable(shown)}" if shown else "labelcam"
         rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
-        if self.vitals and self.vitals.temperature_c is not None:
+        if self.health and self.health.vitals.temperature_c is not None:
             degree = "°" if self._glyphs is not ASCII else " "
-            rate = f"{self.vitals.temperature_c:.0f}{degree}C  {rate}".rstrip()
+            rate = f"{self.health.vitals.temperature_c:.0f}{degree}C  {rate}".rstrip()
         source = f" {self._glyphs.dot} {printable(camera.source)}" if camera else ""
         source = self._cropped(source, max(0, width - cell_len(name) - len(rate) - 2))
         return [Segment(name, self._bold), Segment(source, self._dim), Segment(f"  {rate}")]
@@ -290,20 +286,20 @@ class Dashboard:
         head, *body = ["".join(row) for row in cells]
         return [[Segment(head, self._dim)], *([Segment(text)] for text in body)]
 
-    def _troubles(self, camera: CameraHealth | None, snapshot: Snapshot | None) -> list[_Line]:
+    def _troubles(self, camera: CameraHealth | None, health: DeviceHealth | None) -> list[_Line]:
         """What is wrong with the picture, the board and the ways out, a line each."""
         lines = []
         if camera and camera.picture:
             lines.append([Segment(f"picture {', '.join(camera.picture)}", self._quiet)])
-        if self.vitals and self.vitals.throttling:
-            lines.append([Segment(", ".join(self.vitals.throttling), self._quiet)])
-        broken = [sink for sink in snapshot.sinks if sink.problem] if snapshot else []
+        if health and health.vitals.throttling:
+            lines.append([Segment(", ".join(health.vitals.throttling), self._quiet)])
+        broken = [sink for sink in health.sinks if sink.problem] if health else []
         lines += [[Segment(f"{s.name}: {printable(s.problem)}", self._alarm)] for s in broken]
         return lines
 
-    def _backend(self, snapshot: Snapshot, width: int) -> list[_Line]:
-        interpreter = snapshot.interpreter
-        parts = (printable(interpreter.model), *backend(interpreter), *_working(snapshot.sinks))
+    def _backend(self, health: DeviceHealth, width: int) -> list[_Line]:
+        interpreter = health.interpreter
+        parts = (printable(interpreter.model), *backend(interpreter), *_working(health.sinks))
         lines: list[str] = []
         separator = f" {self._glyphs.dot} "
         for part in parts:
@@ -365,7 +361,6 @@ class Screen:
         self._entered = False
         self._shown: list[str] = []
         self._size = (0, 0)
-        self._vitals = vitals.Board()
         self._held = threading.Event()
         self._left = threading.Event()
         # A daemon: a terminal that never takes another byte must not keep the process.
@@ -392,8 +387,6 @@ class Screen:
     def _run(self) -> None:
         try:
             for picture in itertools.count():
-                if picture % _VITALS_EVERY == 0:
-                    self._dashboard.vitals = self._vitals.read()
                 if self._is_ours():
                     self._draw(whole=picture % _REPAIR_EVERY == 0)
                 if self._stop.wait(PERIOD_S):

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from device import config
 from device.errors import OutputClosed
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.lines import backend, printable, write_text
 from device.system.logs import is_journal
 
@@ -82,10 +82,10 @@ class TerminalSink:
         else:
             write_text(self._file, line)
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Show this state in the next picture."""
         if self._screen:
-            self._dashboard.snapshot = snapshot
+            self._dashboard.health = health
 
     def close(self) -> None:
         """Give the terminal back as it was, and print what was logged meanwhile."""
@@ -181,12 +181,12 @@ def _terminal_handlers() -> "list[logging.StreamHandler[Any]]":
     ]
 
 
-def print_summary(snapshot: Snapshot, file: TextIO) -> None:
+def print_summary(health: DeviceHealth, file: TextIO) -> None:
     """Print what a run came to: frames, milliseconds in each stage, and what ran it.
 
     Raises OutputClosed when nobody reads the stream any more.
     """
-    for camera in snapshot.cameras:
+    for camera in health.cameras:
         write_text(
             file,
             f"{printable(camera.name)} ({printable(camera.source)}): {camera.seen} frames seen, "
@@ -197,7 +197,7 @@ def print_summary(snapshot: Snapshot, file: TextIO) -> None:
             write_text(file, f"  {'ms':<12}{'mean':>8}{'p99':>8}")
         for name, stage in camera.stages.items():
             write_text(file, f"  {name:<12}{stage.mean_ms:>8.2f}{stage.p99_ms:>8.2f}")
-    interpreter = snapshot.interpreter
+    interpreter = health.interpreter
     runtime, delegate, threads = backend(interpreter)
     write_text(file, f"{printable(interpreter.model)} on {runtime}, {delegate}, {threads}")
 

@@ -1,7 +1,7 @@
 """The page in the browser: what the cameras see, how the device is, and what can be set.
 
 Only imported where it is turned on. The server and all that it does live on a thread of their
-own; the node's thread leaves its newest results on a ``Board`` and goes on.
+own; the node's thread leaves its newest results on a ``WebState`` and goes on.
 """
 
 import errno
@@ -14,14 +14,14 @@ from pathlib import Path
 from device import config
 from device.control.commands import Device
 from device.errors import ConfigError, DependencyError, SinkError
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.web import token as web_token
 
 try:
     from device.sinks.web.app import WebApp
     from device.sinks.web.metrics import Metrics
     from device.sinks.web.server import Listener, Server
-    from device.sinks.web.state import Board
+    from device.sinks.web.state import WebState
 except ModuleNotFoundError as error:
     raise DependencyError(
         f"the web view needs {error.name}; run: pip install starlette uvicorn prometheus-client"
@@ -52,8 +52,8 @@ class WebSink:
         if settings.token_file or not all(_is_loopback(address) for _, address in addresses):
             token = _read_token(settings)
         tls = _tls(settings)
-        self._board = Board(settings, cameras, token=token is not None)
-        self._metrics = Metrics(self._board.vitals)
+        self._board = WebState(settings, cameras, token=token is not None)
+        self._metrics = Metrics()
         app = WebApp(settings, self._board, self._metrics, device, token)
         listener = _listen(addresses[0], settings)
         self._metrics.web = app
@@ -74,10 +74,10 @@ class WebSink:
         self._board.change(change)
         self._metrics.change(change)
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""
-        self._board.report(snapshot)
-        self._metrics.report(snapshot)
+        self._board.report(health)
+        self._metrics.report(health)
 
     def close(self) -> None:
         """End every connection and let go of the port."""

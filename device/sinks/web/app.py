@@ -1,4 +1,4 @@
-"""The web view's requests and answers: an ASGI application around a ``Board``."""
+"""The web view's requests and answers: an ASGI application around a ``WebState``."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from device.sinks.web.access import (
     client_of,
 )
 from device.sinks.web.metrics import Metrics
-from device.sinks.web.state import Board, Done, Order, Refusal
+from device.sinks.web.state import Done, Order, Refusal, WebState
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
 from device.sinks.web.token import Token
 
@@ -59,7 +59,7 @@ class WebApp:
     def __init__(
         self,
         settings: config.Web,
-        board: Board,
+        board: WebState,
         metrics: Metrics,
         device: Device,
         token: Token | None,
@@ -221,14 +221,14 @@ class WebApp:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Answer] = loop.create_future()
 
-        def settle(answer: Answer) -> None:
+        def resolve(answer: Answer) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
         def on_node(answer: Answer) -> None:
             # The loop may have ended meanwhile; then nobody waits.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(settle, answer)
+                loop.call_soon_threadsafe(resolve, answer)
 
         self._device.submit(command, on_node)
         return await asyncio.wait_for(answered, _ANSWER_WITHIN_S)

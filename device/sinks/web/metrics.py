@@ -5,7 +5,7 @@ somebody asks, from the counts of that moment.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -24,12 +24,12 @@ from device import __version__
 from device.events import (
     CameraHealth,
     CameraState,
+    DeviceHealth,
     LabelChange,
     Observation,
     PictureTrouble,
-    Snapshot,
+    Vitals,
 )
-from device.health.vitals import Vitals
 
 # From a small model on a fast machine to a large one on a Raspberry Pi Zero, in seconds.
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -55,16 +55,14 @@ class Web(Protocol):
 class Metrics(Collector):
     """Counts for the node's thread to add to, and their exposition for any other.
 
-    ``vitals`` reads the board's vital signs. Everything has a registry of its own, so that
-    what other libraries count stays out.
+    Everything has a registry of its own, so that what other libraries count stays out.
     """
 
     CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-    def __init__(self, vitals: Callable[[], Vitals]) -> None:
+    def __init__(self) -> None:
         self.web: Web | None = None
-        self._vitals = vitals
-        self._snapshot: Snapshot | None = None
+        self._health: DeviceHealth | None = None
         self._stages: dict[tuple[str, str], _Histogram] = {}
         self._latency: dict[str, _Histogram] = {}
         self._changes: dict[tuple[str, str], int] = {}
@@ -92,9 +90,9 @@ class Metrics(Collector):
         key = change.camera, change.label
         self._changes[key] = self._changes.get(key, 0) + 1
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""
-        self._snapshot = snapshot
+        self._health = health
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -103,10 +101,10 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """All metrics of the moment, as the registry asks for them."""
         yield from self._timed()
-        if self._snapshot is not None:
-            yield from _of_device(self._snapshot)
-            yield from _of_board(self._vitals())
-            yield from _of_cameras(self._snapshot.cameras)
+        if self._health is not None:
+            yield from _of_device(self._health)
+            yield from _of_board(self._health.vitals)
+            yield from _of_cameras(self._health.cameras)
         if self.web is not None:
             yield from _of_web(self.web)
 
@@ -170,8 +168,8 @@ class _Histogram:
         family.add_metric(labels, buckets, self._sum_s)
 
 
-def _of_device(snapshot: Snapshot) -> Iterator[Metric]:
-    interpreter = snapshot.interpreter
+def _of_device(health: DeviceHealth) -> Iterator[Metric]:
+    interpreter = health.interpreter
     yield InfoMetricFamily(
         "labelcam",
         "What runs",
@@ -184,13 +182,13 @@ def _of_device(snapshot: Snapshot) -> Iterator[Metric]:
         },
     )
     yield GaugeMetricFamily(
-        "labelcam_uptime_seconds", "Time since the start", value=snapshot.uptime_s
+        "labelcam_uptime_seconds", "Time since the start", value=health.uptime_s
     )
     sinks = GaugeMetricFamily("labelcam_sink_up", "Whether a way out works", labels=["sink"])
-    for sink in snapshot.sinks:
+    for sink in health.sinks:
         sinks.add_metric([sink.name], float(not sink.problem))
     yield sinks
-    accelerator = snapshot.accelerator
+    accelerator = health.accelerator
     if accelerator is not None:
         yield GaugeMetricFamily(
             "labelcam_edgetpu_active", "Whether the Edge TPU classifies", value=accelerator.active

@@ -14,12 +14,10 @@ from typing import Literal
 import msgspec
 
 from device import __version__, config
-from device.events import LabelChange, Observation, Prediction, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
-from device.health.vitals import Vitals
 from device.sinks.lines import printable
-from device.system.paths import state_directory
 
 _KEPT_CHANGES = 200
 _KEPT_LOG_LINES = 100
@@ -77,8 +75,7 @@ class State(msgspec.Struct, frozen=True):
     commands: bool
     token: bool
     cameras: tuple[View, ...]
-    health: Snapshot | None
-    vitals: Vitals
+    health: DeviceHealth | None
     changes: tuple[Change, ...]
     log: tuple[LogLine, ...]
 
@@ -87,8 +84,7 @@ class Health(msgspec.Struct, frozen=True):
     """The part of ``State`` that changes each second."""
 
     cameras: tuple[View, ...]
-    health: Snapshot | None
-    vitals: Vitals
+    health: DeviceHealth | None
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +107,7 @@ class Refusal(msgspec.Struct, frozen=True):
     error: str
 
 
-class Board:
+class WebState:
     """The newest of everything. The node's thread writes, any thread reads.
 
     Each write is one assignment or one append, so that nobody waits for a lock.
@@ -121,13 +117,12 @@ class Board:
         self, settings: config.Web, cameras: Sequence[config.Camera], *, token: bool
     ) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
-        self.snapshot: Snapshot | None = None
+        self.device: DeviceHealth | None = None
         self.reported_at = time.monotonic()
-        self.log = _LogBoard()
+        self.log = _RecentLog()
         self._settings = settings
         self._token = token
         # Read only when somebody asks, on the thread that answers.
-        self.vitals = vitals.Board(state_directory()).read
         self._observations: dict[str, Observation] = {}
         self._active: dict[str, LabelChange] = {}
         # Numbered, so that each listener knows what it has not had yet.
@@ -144,9 +139,9 @@ class Board:
         self._changed += 1
         self._changes.append((self._changed, change))
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""
-        self.snapshot = snapshot
+        self.device = health
         self.reported_at = time.monotonic()
 
     def frame(self, camera: str) -> Frame | None:
@@ -162,15 +157,14 @@ class Board:
             commands=self._settings.commands,
             token=self._token,
             cameras=self.views(),
-            health=self.snapshot,
-            vitals=self.vitals(),
+            health=self.device,
             changes=self.changes_after(0)[0],
             log=self.log.lines_after(0)[0],
         )
 
     def health(self) -> Health:
         """What changes each second."""
-        return Health(self.views(), self.snapshot, self.vitals())
+        return Health(self.views(), self.device)
 
     def views(self) -> tuple[View, ...]:
         """What each camera sees now."""
@@ -186,17 +180,16 @@ class Board:
         """Why the device is not at work, in a few words that give nothing away, or empty."""
         if time.monotonic() - self.reported_at > SILENT_AFTER_S:
             return "the device does not answer"
-        if self.snapshot is None:
+        if self.device is None:
             return "starting"
         # A camera that was switched off is as its owner wants it.
-        states = {c.state for c in self.snapshot.cameras if not c.controls or c.controls.enabled}
+        states = {c.state for c in self.device.cameras if not c.controls or c.controls.enabled}
         return "" if states <= {"live"} else "a camera is not live"
 
     def _view(self, camera: config.Camera) -> View:
         observation = self._observations.get(camera.name)
         change = self._active.get(camera.name)
-        snapshot = self.snapshot
-        healths = snapshot.cameras if snapshot else ()
+        healths = self.device.cameras if self.device else ()
         controls = next((c.controls for c in healths if c.name == camera.name), None)
         return View(
             name=camera.name,
@@ -209,7 +202,7 @@ class Board:
         )
 
 
-class _LogBoard(logging.Handler):
+class _RecentLog(logging.Handler):
     """The last lines of the log, numbered as they come."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from device.sinks.picture import jpeg, upright
-from device.sinks.web.state import Board
+from device.sinks.web.state import WebState
 
 # As many as an eye follows in a column of numbers.
 _EVENTS_PERIOD_S = 0.2
@@ -32,7 +32,7 @@ Send = Callable[[Any], Any]
 class Video:
     """One camera's live pictures."""
 
-    def __init__(self, board: Board, camera: str, max_fps: float) -> None:
+    def __init__(self, board: WebState, camera: str, max_fps: float) -> None:
         self.encoded = 0
         self.watchers = 0
         self._board = board
@@ -95,7 +95,7 @@ class Video:
 class Events:
     """What the page follows: ``state`` at first, then ``live``, ``health``, ``change``, ``log``."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: WebState) -> None:
         self.watchers = 0
         self._board = board
         self._queues: set[asyncio.Queue[bytes]] = set()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from device import config
 from device.control.commands import Answer, Command, Device
 from device.errors import CommandError, DependencyError, OutputClosed, SinkError
-from device.events import LabelChange, Observation, Snapshot
+from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.picture import jpeg, upright
 from device.sinks.window import framebuffer
 from device.system.paths import state_directory
@@ -96,7 +96,7 @@ class WindowSink:
         self._device = device
         self._views = {camera.name: View(camera) for camera in cameras}
         self._shown = next(iter(self._views))
-        self._snapshot: Snapshot | None = None
+        self._health: DeviceHealth | None = None
         self._frozen: Observation | None = None
         self._note = ("", 0.0)
         self._news = 1
@@ -122,10 +122,10 @@ class WindowSink:
         """Show this label in the next picture."""
         self._views[change.camera].change = change
 
-    def report(self, snapshot: Snapshot) -> None:
+    def report(self, health: DeviceHealth) -> None:
         """Show this state in the next picture."""
         self._check()
-        self._snapshot = snapshot
+        self._health = health
         self._news += 1
 
     def close(self) -> None:
@@ -172,9 +172,7 @@ class WindowSink:
         width, height = screen.size[::-1] if turned else screen.size
         view = self._views[self._shown]
         feed = [v for v in self._views.values() if v.feed == view.feed]
-        picture = scene.draw(
-            (width, height), view, feed, self._snapshot, self._frozen, self._note[0]
-        )
+        picture = scene.draw((width, height), view, feed, self._health, self._frozen, self._note[0])
         if self._settings.rotate:
             picture = np.asarray(cv2.rotate(picture, _ROTATIONS[self._settings.rotate]), np.uint8)
         screen.show(picture)
@@ -214,7 +212,7 @@ class WindowSink:
         self._news += 1
 
     def _move_threshold(self, step: float) -> None:
-        healths = self._snapshot.cameras if self._snapshot else ()
+        healths = self._health.cameras if self._health else ()
         controls = next((c.controls for c in healths if c.name == self._shown), None)
         if controls is None:
             return
@@ -264,7 +262,7 @@ class Scene:
         size: tuple[int, int],
         view: View,
         feed: Sequence[View],
-        snapshot: Snapshot | None,
+        health: DeviceHealth | None,
         frozen: Observation | None,
         note: str,
     ) -> Canvas:
@@ -279,23 +277,22 @@ class Scene:
         self._canvas.fill(_GROUND)
         unit = max(8, min(size[0], size[1] * 4 // 3) // 64)
         seen = frozen or view.observation
-        health = next(
-            (c for c in (snapshot.cameras if snapshot else ()) if c.name == view.camera.name), None
-        )
+        healths = health.cameras if health else ()
+        camera = next((c for c in healths if c.name == view.camera.name), None)
         picture_at = self._put_picture(seen, view.camera) if seen else None
         if picture_at:
-            self._frame_regions(picture_at, feed, snapshot, unit)
+            self._frame_regions(picture_at, feed, health, unit)
         trouble = ""
-        if health and health.state not in {"live", "starting"}:
-            trouble = f"camera {health.state}"
-        elif health and health.controls and not health.controls.enabled:
+        if camera and camera.state not in {"live", "starting"}:
+            trouble = f"camera {camera.state}"
+        elif camera and camera.controls and not camera.controls.enabled:
             trouble = "switched off"
         self._put_verdict(view, seen, trouble, unit)
-        rate = f"{health.fps:.1f} fps" if health and health.stages else ""
+        rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
         late = f"{seen.latency_ms:.1f} ms" if seen else ""
-        begins = f"from {health.controls.enter:.2f}" if health and health.controls else ""
+        begins = f"from {camera.controls.enter:.2f}" if camera and camera.controls else ""
         state = "frozen" if frozen else ""
-        words = [view.camera.name, rate, late, begins, *(health.picture if health else ()), state]
+        words = [view.camera.name, rate, late, begins, *(camera.picture if camera else ()), state]
         self._put_line("   ".join(word for word in words if word), unit, unit // 2, _INK)
         if note:
             self._put_line(note, unit, 3 * unit, _ACCENT)
@@ -315,9 +312,9 @@ class Scene:
         return place
 
     def _frame_regions(
-        self, place: pygame.Rect, feed: Sequence[View], snapshot: Snapshot | None, unit: int
+        self, place: pygame.Rect, feed: Sequence[View], health: DeviceHealth | None, unit: int
     ) -> None:
-        healths = {c.name: c.controls for c in snapshot.cameras} if snapshot else {}
+        healths = {c.name: c.controls for c in health.cameras} if health else {}
         for view in feed:
             controls = healths.get(view.camera.name)
             left, top, right, bottom = controls.region if controls else view.camera.region

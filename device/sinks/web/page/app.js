@@ -32,8 +32,8 @@ function follow() {
     page.state.cameras = cameras;
     showVerdict(page);
   });
-  on("health", ({ cameras, health, vitals }) => {
-    Object.assign(page.state, { cameras, health, vitals });
+  on("health", ({ cameras, health }) => {
+    Object.assign(page.state, { cameras, health });
     showAll();
   });
   on("change", (change) => {

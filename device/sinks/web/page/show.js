@@ -72,7 +72,8 @@ function showVeil(state, view, why) {
 }
 
 export function showHealth({ state, camera }) {
-  const { health, vitals } = state;
+  const { health } = state;
+  const vitals = health?.vitals ?? {};
   if (!health) return;
   const one = health.cameras.find((each) => each.name === camera);
   const { interpreter } = health;
@@ -81,10 +82,10 @@ export function showHealth({ state, camera }) {
     ["Runtime", `${interpreter.runtime} ${interpreter.version}`],
     ["Delegate", `${interpreter.delegate}, ${interpreter.operators_delegated} of ${interpreter.operators_total} operators`],
     ["Threads", interpreter.threads],
-    ["Temperature", vitals.temperature_c === null ? null : `${vitals.temperature_c.toFixed(1)} °C`],
+    ["Temperature", vitals.temperature_c == null ? null : `${vitals.temperature_c.toFixed(1)} °C`],
     ["Throttling", vitals.throttling?.length ? vitals.throttling.join(", ") : null, "warn"],
-    ["Memory", vitals.rss_mb === null ? null : `${vitals.rss_mb.toFixed(0)} MB`],
-    ["Wi-Fi", vitals.wifi_dbm === null ? null : `${vitals.wifi_dbm} dBm`],
+    ["Memory", vitals.rss_mb == null ? null : `${vitals.rss_mb.toFixed(0)} MB`],
+    ["Wi-Fi", vitals.wifi_dbm == null ? null : `${vitals.wifi_dbm} dBm`],
     ["Clock", vitals.clock_synced === false ? "not synchronised" : null, "warn"],
     ["Frames", one ? `${one.classified} of ${one.seen}` : null],
     ["Picture", one?.picture.length ? one.picture.join(", ") : null, "warn"],

@@ -7,7 +7,7 @@ import msgspec
 
 from device.sinks.mqtt.discovery import Component
 
-TOLD_FILE = "mqtt-announced.json"
+ANNOUNCED_FILE = "mqtt-announced.json"
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -15,7 +15,7 @@ class _Record(msgspec.Struct, frozen=True):
     platforms: dict[str, str]
 
 
-class Told:
+class Announced:
     """The topic and the entities of the last announcement, in a small file.
 
     An entity that is not to be any more must be taken back by name, and a device that was
