@@ -186,7 +186,7 @@ def _controls(
     if images:
         found[f"{prefix}-snapshot"] = {
             "platform": "button",
-            "name": _named("DeviceHealth", name, alone=alone),
+            "name": _named("Snapshot", name, alone=alone),
             "command_topic": topics.command(name, "snapshot"),
         }
     return found
