@@ -20,12 +20,7 @@ from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, close_all
 from device.control.commands import Answer, Command, CommandQueue, Light, Overrides, shown
-from device.errors import (
-    CommandError,
-    DependencyError,
-    LabelcamError,
-    OutputClosed,
-)
+from device.errors import CommandError, LabelcamError, OutputClosed
 from device.events import UNAVAILABLE, Controls, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame
 from device.health import vitals
@@ -38,8 +33,9 @@ from device.pipeline.classifier import Classifier
 from device.pipeline.decider import Decider, Decision
 from device.pipeline.gate import Gate
 from device.pipeline.groups import load_groups
-from device.sinks.outlet import Outlet
-from device.sinks.terminal.sink import TerminalSink, print_summary
+from device.sinks import open_sinks
+from device.sinks.outlet import Outlet, Run
+from device.sinks.terminal.sink import print_summary
 from device.system.notify import Service
 from device.system.paths import state_directory
 
@@ -87,7 +83,6 @@ class Node:
         self._feeds: list[Feed] = []
         self._channels: list[Channel] = []
         self._sinks: list[Outlet] = []
-        self._terminal: TerminalSink | None = None
         self._health = Health(self._started_at, vitals.Board(state_directory()).read)
         self._classified = 0
         self._commands = CommandQueue()
@@ -192,50 +187,9 @@ class Node:
         )
 
     def _open_sinks(self) -> None:
-        if self._settings.jsonl.enabled:
-            from device.sinks.jsonl import JsonlSink
-
-            self._sinks.append(Outlet(JsonlSink))
-        elif self._settings.terminal.enabled:
-            self._sinks.append(Outlet(self._open_terminal))
-        if self._settings.web.enabled:
-            self._sinks.append(Outlet(self._open_web, spare="web"))
-        if self._settings.window.enabled:
-            self._sinks.append(Outlet(self._open_window, spare="window"))
-        if self._settings.mqtt.enabled:
-            self._sinks.append(Outlet(self._open_mqtt))
-        self._sinks += [Outlet(opener) for opener in self._more_sinks]
-
-    def _open_mqtt(self) -> Sink:
-        try:
-            from device.sinks.mqtt.sink import MqttSink
-        except ModuleNotFoundError as error:
-            if error.name != "paho":
-                raise
-            raise DependencyError(
-                "mqtt: paho-mqtt is not installed; pip install paho-mqtt"
-            ) from None
-        settings = self._settings
-        watched = settings.mqtt.watch or settings.decide.allow or tuple(self._groups)
         cameras = [channel.camera for channel in self._channels]
-        return MqttSink(settings.mqtt, cameras, self, watched)
-
-    def _open_web(self) -> Sink:
-        from device.sinks.web import WebSink
-
-        cameras = [channel.camera for channel in self._channels]
-        return WebSink(self._settings.web, cameras, self)
-
-    def _open_window(self) -> Sink:
-        from device.sinks.window.sink import WindowSink
-
-        cameras = [channel.camera for channel in self._channels]
-        return WindowSink(self._settings.window, cameras, self)
-
-    def _open_terminal(self) -> Sink:
-        cameras = [channel.camera for channel in self._channels]
-        self._terminal = TerminalSink(self._settings.terminal, self._started_at, cameras=cameras)
-        return self._terminal
+        run = Run(self._settings, cameras, self, tuple(self._groups), self._started_at)
+        self._sinks = open_sinks(run, self._more_sinks)
 
     def _main_loop(self) -> None:
         begun_at = time.monotonic()

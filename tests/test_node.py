@@ -54,7 +54,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """The sink that nodes open in place of the terminal."""
     sink = Recorder()
-    monkeypatch.setattr(Node, "_open_terminal", lambda _: sink)
+    monkeypatch.setattr("device.sinks.terminal.open_sink", lambda _: sink)
     return sink
 
 

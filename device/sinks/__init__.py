@@ -1,1 +1,56 @@
-"""The ways out: one file each."""
+"""The ways out: a module each, and a line each in the table that opens them."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
+from typing import NamedTuple
+
+from device.events import Sink
+from device.sinks.outlet import Outlet, Run
+
+
+class Kind(NamedTuple):
+    """A kind of outlet: the module whose ``open_sink(run)`` opens it, imported when it is on.
+
+    ``spare`` ones may be out of order at the start: the device works without them.
+    """
+
+    module: str
+    spare: bool = False
+
+
+# By their sections of the configuration, in the order in which they are called.
+KINDS = {
+    "jsonl": Kind("device.sinks.jsonl"),
+    "terminal": Kind("device.sinks.terminal"),
+    "web": Kind("device.sinks.web", spare=True),
+    "window": Kind("device.sinks.window", spare=True),
+    "mqtt": Kind("device.sinks.mqtt"),
+}
+
+
+def open_sinks(run: Run, more: Iterable[Callable[[], Sink]] = ()) -> list[Outlet]:
+    """The outlets that the configuration turns on, then ``more``.
+
+    Raises what keeps one from being opened: DependencyError, ConfigError, and SinkError where
+    the device is of no use without it; those that were opened are closed then.
+    """
+    on = [name for name in KINDS if getattr(run.settings, name).enabled]
+    if "jsonl" in on and "terminal" in on:
+        on.remove("terminal")  # both write to stdout
+    outlets: list[Outlet] = []
+    try:
+        for name in on:
+            opener = partial(_open, KINDS[name].module, run)
+            outlets.append(Outlet(opener, spare=name if KINDS[name].spare else ""))
+        outlets += (Outlet(opener) for opener in more)
+    except BaseException:
+        for outlet in outlets:
+            outlet.close()
+        raise
+    return outlets
+
+
+def _open(module: str, run: Run) -> Sink:
+    sink: Sink = import_module(module).open_sink(run)
+    return sink

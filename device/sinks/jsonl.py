@@ -10,6 +10,7 @@ import msgspec
 
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.lines import write_line
+from device.sinks.outlet import Run
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -62,3 +63,8 @@ class JsonlSink:
 
     def close(self) -> None:
         """Nothing to let go: each line was flushed, and the stream is not ours."""
+
+
+def open_sink(_run: Run) -> JsonlSink:
+    """Lines on stdout."""
+    return JsonlSink()

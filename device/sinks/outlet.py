@@ -2,14 +2,31 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from device import config
+from device.control.commands import Device
 from device.errors import OutputClosed, SinkError
 from device.events import Sink, SinkHealth
 
 _log = logging.getLogger("labelcam.node")
 
 RETRY_S = 10.0
+
+
+class Run(NamedTuple):
+    """The run that a sink is opened for.
+
+    ``cameras`` are those that are reported, each region as one of its own; ``groups`` are the
+    names of the groups of labels; ``started_at`` is monotonic.
+    """
+
+    settings: config.Config
+    cameras: Sequence[config.Camera]
+    device: Device
+    groups: Sequence[str]
+    started_at: float
 
 
 class Outlet:

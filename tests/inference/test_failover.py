@@ -398,7 +398,7 @@ def test_the_node_reports_which_of_them_classifies(
 ) -> None:
     recorder = Recorder()
     before = set(threading.enumerate())
-    monkeypatch.setattr(Node, "_open_terminal", lambda _: recorder)
+    monkeypatch.setattr("device.sinks.terminal.open_sink", lambda _: recorder)
     monkeypatch.setattr("device.node._REPORT_S", 0.0)
     model = msgspec.structs.replace(settings, name=str(twins()))
     cameras = (

@@ -15,7 +15,7 @@ from device.control.commands import Answer, Command
 from device.errors import CommandError
 from device.events import Controls
 from device.frames import Frame
-from device.sinks.web import WebSink
+from device.sinks.web.sink import WebSink
 from tests.conftest import footage
 from tests.sinks.examples import camera_health, change, device_health, observation
 

@@ -10,8 +10,9 @@ import trustme
 from device import config
 from device.cli import main
 from device.errors import ConfigError, SinkError
-from device.sinks.web import WebSink, access
+from device.sinks.web import access
 from device.sinks.web import token as web_token
+from device.sinks.web.sink import WebSink
 from tests.web.conftest import FakeDevice, Open, View
 
 NETWORK = "0.0.0.0"
