@@ -247,21 +247,56 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"Expected a different `name` for each camera, met {names}")
 
 
-def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
+def load(
+    path: Path | None = None, settings: Iterable[str] = (), *, source: str | None = None
+) -> Config:
     """The configuration in the file, or the defaults, with ``--set`` settings on top.
 
     Each setting is ``section.key=value``; the value is TOML, or a bare word taken as a
     string. With several cameras, ``camera.NAME.key`` names one, ``camera.key`` all.
-    Raises ConfigError.
+    ``source`` is where all cameras' pictures come from instead. Raises ConfigError.
     """
     where = str(path) if path else "--set"
-    raw = _read(path) if path else {}
-    # One camera may be written as a plain table: [camera] is [[camera]] once.
-    if isinstance(raw.get("camera"), dict):
-        raw["camera"] = [raw["camera"]]
+    raw = _decode(_read(path), where) if path else {}
     for setting in settings:
         _apply(raw, setting)
         where = str(path) + " with --set" if path else "--set"
+    if source is not None:
+        for table in _cameras(raw):
+            table["source"] = source
+    return _convert(raw, where)
+
+
+def parse(text: str, where: str) -> Config:
+    """The configuration in a text; ``where`` names it. Raises ConfigError."""
+    return _convert(_decode(text, where), where)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(path), "no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(str(path), "is a directory; give the file in it") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"not UTF-8 text at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+
+
+def _decode(text: str, where: str) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(where, f"not TOML: {error}") from None
+    # One camera may be written as a plain table: [camera] is [[camera]] once.
+    if isinstance(raw.get("camera"), dict):
+        raw["camera"] = [raw["camera"]]
+    return raw
+
+
+def _convert(raw: dict[str, Any], where: str) -> Config:
     _name_regions(raw)
     try:
         return msgspec.convert(raw, Config, strict=True)
@@ -269,26 +304,16 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
         raise ConfigError(where, _explain(str(error), raw)) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(str(path), "no such file") from None
-    except IsADirectoryError:
-        raise ConfigError(str(path), "is a directory; give the file in it") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"not UTF-8 text at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(path), f"not TOML: {error}") from None
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+def _cameras(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables of all cameras, one where the text has none; others are refused later."""
+    cameras = raw.setdefault("camera", [{}])
+    return [t for t in cameras if isinstance(t, dict)] if isinstance(cameras, list) else []
 
 
 def _name_regions(raw: dict[str, Any]) -> None:
     """Tell ``[[camera.region]]``, which are tables, from the box ``region = [...]``."""
-    cameras = raw.get("camera")
-    for camera in cameras if isinstance(cameras, list) else ():
-        region = camera.get("region") if isinstance(camera, dict) else None
+    for camera in _cameras(raw) if "camera" in raw else ():
+        region = camera.get("region")
         if region and isinstance(region, list) and all(isinstance(r, dict) for r in region):
             camera["regions"] = camera.pop("region")
 
@@ -302,8 +327,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     value = _value(text.strip())
     section, *rest = path
     if section == "camera":
-        cameras = raw.setdefault("camera", [{}])
-        tables = [t for t in cameras if isinstance(t, dict)]
+        tables = _cameras(raw)
         if len(rest) > 1 and rest[0] != "controls":
             tables = [t for t in tables if t.get("name", Camera().name) == rest[0]]
             if not tables:

@@ -5,7 +5,6 @@ for short rounds in turn, so that heat, clocks and whatever else the machine doe
 alike. ``--against`` adds other programs, in the same rounds.
 """
 
-import contextlib
 import logging
 import os
 import platform
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from device import __version__, config
 from device.bench.rehearsal import Begin, BeginPlain, Begun, Invoke, Label, Labelled, Picture
 from device.cameras import open_camera
-from device.errors import CameraError, ConfigError, DependencyError, TrialError, UsageError
+from device.errors import CameraError, DependencyError, TrialError, UsageError
 from device.frames import PixelFormat
 from device.inference import choice
 from device.inference.choice import Candidate, Choice, Delegate, Runtime
@@ -31,6 +30,7 @@ from device.inference.edgetpu import delegate as edgetpu
 from device.inference.interpreter import RUNTIMES
 from device.inference.trial import Times, Trial
 from device.library import catalog
+from device.system.config_file import set_keys
 
 _log = logging.getLogger("labelcam.bench")
 
@@ -441,33 +441,8 @@ def _use(
     if file is None:
         _log.info('remembered for "auto"; with --config FILE it is written there as well')
         return
-    try:
-        import tomlkit
-    except ImportError:
-        raise DependencyError("tomlkit is not installed; pip install tomlkit") from None
-    try:
-        document = tomlkit.parse(file.read_text(encoding="utf-8"))
-        section = document.setdefault("model", tomlkit.table())
-        section["runtime"] = recommended.runtime
-        section["delegate"] = recommended.delegate
-        section["threads"] = recommended.threads
-        target = file.resolve()
-        before = target.stat()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as part:
-            try:
-                part.write(tomlkit.dumps(document))
-                part.flush()
-                os.fchmod(part.fileno(), before.st_mode)
-                with contextlib.suppress(PermissionError):
-                    os.fchown(part.fileno(), before.st_uid, before.st_gid)
-                Path(part.name).replace(target)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise ConfigError(str(file), f"cannot be written: {error.strerror}") from None
+    found = msgspec.structs.asdict(recommended)
+    set_keys(file, "model", {key: found[key] for key in ("runtime", "delegate", "threads")})
     _log.info(
         "%s: [model] has runtime %s, delegate %s, threads %d now",
         file,

@@ -18,6 +18,7 @@ from msgspec import Meta
 from device import config
 from device.errors import CommandError
 from device.events import Controls
+from device.system.files import replace_file
 
 _log = logging.getLogger("labelcam.commands")
 
@@ -238,11 +239,8 @@ class Overrides:
             self._changes.pop((camera, key), None)
         else:
             self._changes[camera, key] = _Change(camera, key, value, configured)
-        beside = self._path.with_name(self._path.name + ".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(msgspec.json.encode(tuple(self._changes.values())) + b"\n")
-            beside.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(tuple(self._changes.values())) + b"\n")
         except OSError as error:
             _log.warning(
                 "%s cannot be written: %s; the change of %s is lost at the next start",

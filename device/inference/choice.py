@@ -23,6 +23,7 @@ import msgspec
 from device import config
 from device.inference.interpreter import RUNTIMES
 from device.library.tflite_file import TfliteFile
+from device.system.files import replace_file
 from device.system.paths import state_directory
 
 _log = logging.getLogger("labelcam.choice")
@@ -144,10 +145,7 @@ def remember(model: TfliteFile, settings: config.Model, choice: Choice) -> None:
     saved = [_Saved(key, choice), *(other for other in _read() if other.key != key)]
     path = _path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(saved[:_REMEMBERED])))
-        part.replace(path)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(saved[:_REMEMBERED])))
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s): the next start measures again; "

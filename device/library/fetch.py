@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 
 from device import __version__
 from device.errors import FetchError
+from device.system.files import sync_folder
 
 _CHUNK_BYTES = 64 << 10
 # How often in a row it is tried again without having got further than this.
@@ -111,7 +112,7 @@ class Fetcher:
                 part.flush()
                 os.fsync(part.fileno())
                 path.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             raise FetchError(target, _disk_problem(error)) from None
 
@@ -282,15 +283,6 @@ def _check_room(target: Path, bytes_to_come: int) -> None:
         raise FetchError(
             target, f"needs {bytes_to_come:,} bytes and the disk has {free:,} left; make room"
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _retry_after_s(headers: Any) -> float:

@@ -12,7 +12,9 @@ import os
 from pathlib import Path
 
 from device import config
-from device.errors import ConfigError, DependencyError
+from device.errors import ConfigError
+from device.system.config_file import parse
+from device.system.files import replace_file
 
 _log = logging.getLogger("labelcam.adopt")
 
@@ -50,23 +52,16 @@ def _adopt(file: Path, root: Path) -> None:
     text, password = _split(file)
     target, secret = root / _CONFIG, root / _CREDENTIAL
     try:
-        group = grp.getgrnam(_GROUP).gr_gid
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = _write(target, text, 0o640, group)
-        try:
-            try:
-                settings = config.load(part)
-            except ConfigError as error:
-                raise ConfigError(str(file), str(error).removeprefix(f"{part}: ")) from None
-            if password and not settings.mqtt.username:
-                raise ConfigError(str(file), "mqtt.password without mqtt.username; give both")
-            # The password first: with it alone nothing is wrong yet.
-            if password:
-                _write(secret, f"{password}\n", 0o600, 0).replace(secret)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        owner = (os.geteuid(), grp.getgrnam(_GROUP).gr_gid)
+        settings = config.parse(text, str(file))
+        if password and not settings.mqtt.username:
+            raise ConfigError(str(file), "mqtt.password without mqtt.username; give both")
+        # The password first: with it alone nothing is wrong yet.
+        if password:
+            secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            line = f"{password}\n".encode()
+            replace_file(secret, line, mode=0o600, owner=(os.geteuid(), 0), durable=True)
+        replace_file(target, text.encode(), mode=0o640, owner=owner, durable=True)
         file.unlink()
         # The next thing that happens to a new device may be that its plug is pulled.
         os.sync()
@@ -82,36 +77,17 @@ def _adopt(file: Path, root: Path) -> None:
 def _split(file: Path) -> tuple[str, str]:
     """The file's text without the password, comments and all, and the password."""
     try:
-        import tomlkit
-        from tomlkit.exceptions import TOMLKitError
-    except ImportError:
-        raise DependencyError("tomlkit is not installed; pip install tomlkit") from None
-    try:
         if file.stat().st_size > _MAX_BYTES:
             raise ConfigError(str(file), f"has over {_MAX_BYTES} bytes; is it the right file?")
         # Editors of other systems put a mark before the text, and two bytes at a line's end.
-        document = tomlkit.parse(file.read_text(encoding="utf-8-sig").replace("\r\n", "\n"))
+        text = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(str(file), f"not UTF-8 text at byte {error.start}") from None
-    except TOMLKitError as error:
-        raise ConfigError(str(file), f"not TOML: {error}") from None
     except OSError as error:
         raise ConfigError(str(file), f"cannot be read: {error.strerror}") from None
+    document = parse(text, file)
     section = document.get("mqtt")
     password = section.pop("password", "") if isinstance(section, dict) else ""
     if not isinstance(password, str) or "\n" in password:
         raise ConfigError(str(file), "mqtt.password: expected text on one line, in quotes")
-    return tomlkit.dumps(document), password
-
-
-def _write(target: Path, text: str, mode: int, group: int) -> Path:
-    """The text in a new file beside ``target``, on disk, to be renamed."""
-    part = target.with_name(f".{target.name}.new")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(text)
-        out.flush()
-        os.fchown(out.fileno(), os.geteuid(), group)
-        os.fchmod(out.fileno(), mode)
-        os.fsync(out.fileno())
-    return part
+    return document.as_string(), password

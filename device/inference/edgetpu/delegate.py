@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from device.errors import DelegateError
+from device.system.files import replace_file
 from device.system.paths import runtime_directory
 
 _log = logging.getLogger("labelcam.edgetpu")
@@ -316,8 +317,7 @@ def prove(model: Path, library: str, device: str, module: str, runtime: str) -> 
         _proved.add(asked + _identity(child.stdout.strip()))
         with contextlib.suppress(OSError):
             if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text("\n".join(sorted(_proved)))
+                replace_file(kept, "\n".join(sorted(_proved)).encode())
 
 
 def _in_a_child(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":

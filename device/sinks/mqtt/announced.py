@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from device.sinks.mqtt.discovery import Component
+from device.system.files import replace_file
 
 ANNOUNCED_FILE = "mqtt-announced.json"
 
@@ -42,11 +43,8 @@ class Announced:
         if former == topic and platforms == self._platforms:
             return former
         self.topic, self._platforms = topic, platforms if topic else {}
-        beside = self._path.with_name(self._path.name + ".new")
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(msgspec.json.encode(_Record(topic, self._platforms)))
-            beside.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(_Record(topic, self._platforms)))
         return former
 
     def forget(self) -> None:

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from device.errors import ConfigError
+from device.system.files import replace_file
 from device.system.paths import state_directory
 
 _PREFIX = "sha256:"
@@ -36,20 +37,13 @@ def make(path: Path) -> str:
     Raises ConfigError where the file cannot be written.
     """
     token = secrets.token_urlsafe(32)
-    beside = path.with_name(f".{path.name}.new")
+    line = f"{_PREFIX}{_digest(token).hex()}\n".encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.unlink(missing_ok=True)
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(f"{_PREFIX}{_digest(token).hex()}\n")
-            file.flush()
-            if os.geteuid() == 0:
-                # Made by root for a service that runs as whoever owns the directory.
-                owner = path.parent.stat()
-                os.fchown(handle, owner.st_uid, owner.st_gid)
-            os.fsync(handle)
-        beside.replace(path)
+        # Made by root for a service that runs as whoever owns the directory.
+        folder = path.parent.stat()
+        owner = (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None
+        replace_file(path, line, mode=0o600, owner=owner, durable=True)
     except OSError as error:
         raise ConfigError(
             str(path), f"cannot be written: {error.strerror}; set web.token_file to another place"
