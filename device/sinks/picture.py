@@ -13,7 +13,7 @@ _TO_BGR = {
     PixelFormat.GREY: cv2.COLOR_GRAY2BGR,
     PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420,
 }
-_ROTATIONS = {
+ROTATIONS = {
     90: cv2.ROTATE_90_CLOCKWISE,
     180: cv2.ROTATE_180,
     270: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -40,7 +40,7 @@ def upright(frame: Frame, rotate: int, mirror: bool, longest_px: int = 0) -> Ima
         )
         pixels = _array(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
     if rotate:
-        pixels = _array(cv2.rotate(pixels, _ROTATIONS[rotate]))
+        pixels = _array(cv2.rotate(pixels, ROTATIONS[rotate]))
     if mirror:
         pixels = _array(cv2.flip(pixels, 1))
     return pixels

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from device.sinks.terminal.letters import half_blocks, size
+from device.sinks.terminal.blocks import half_blocks, size
 
 RED, GREEN = [0, 0, 255], [0, 255, 0]
 

@@ -10,15 +10,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from device.events import Observation, SinkHealth
-from device.sinks.terminal.dashboard import (
-    ASCII,
-    CONSOLE,
-    UNICODE,
-    Dashboard,
-    Glyphs,
-    big,
-    glyphs_for,
-)
+from device.sinks.terminal.dashboard import Dashboard
+from device.sinks.terminal.letters import ASCII, CONSOLE, UNICODE, Glyphs, big, glyphs_for
 from tests.sinks.examples import VITALS, camera_health, change, device_health, observation
 
 

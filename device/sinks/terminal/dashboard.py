@@ -1,102 +1,24 @@
-"""The live display: what it shows, and the thread that keeps it on the terminal.
+"""What the live display shows, without any I/O.
 
 Only imported where there is a terminal, since it needs rich; of rich only styles and
 character widths, which cost a fifth of its console's memory and start-up.
 """
 
-import contextlib
 import itertools
-import os
-import select
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
-from rich.color import ColorSystem
 from rich.segment import ControlType, Segment
 from rich.style import Style
 
 from device.events import CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
 from device.sinks.lines import backend, printable
+from device.sinks.terminal.letters import ASCII, Glyphs, big
 
 PERIOD_S = 0.1  # ten pictures a second are as many as an eye reads
-_REPAIR_EVERY = 10  # pictures: once a second all lines are sent again
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
 
 _Line = list[Segment]
-
-
-@dataclass(frozen=True)
-class Glyphs:
-    """The characters a terminal can show; ``bar`` and ``spark`` run from empty to full."""
-
-    bar: str
-    track: str
-    spark: str
-    letters: str
-    dot: str
-    ellipsis: str
-
-
-# ``letters`` are a cell's two pixels: none, upper, lower, both.
-UNICODE = Glyphs("╸━", "─", "▁▂▃▄▅▆▇█", " ▀▄█", "·", "…")
-# The console font of Linux has no eighths and no half lines.
-CONSOLE = Glyphs("━", "─", "▄█", " ▀▄█", "·", "~")
-ASCII = Glyphs("#", ".", "_.-=#", "", "-", "~")
-
-
-def glyphs_for(encoding: str, term: str) -> Glyphs:
-    """What a terminal of this encoding and type can show."""
-    try:
-        (UNICODE.bar + UNICODE.track + UNICODE.spark + UNICODE.letters).encode(encoding)
-    except UnicodeEncodeError:
-        return ASCII
-    return CONSOLE if term == "linux" else UNICODE
-
-
-# Letters five pixels high, three to five wide. A letter is its five rows from the top, each
-# one digit in base 32 whose bits are pixels: A is .#. #.# ### #.# #.#
-_FONT = """
-    A25755 B65656 C34443 D65556 E74647 F74644 G34553 H55755 I72227 J11152
-    K55655 L44447 Mhrlhh N9db99 O75557 P75744 Q75571 R75655 S34216 T72222
-    U55557 V55552 Whhlrh X55255 Y55222 Z71247 025552 126227 261247 361216
-    455711 574616 634652 771222 825252 925316 -00700 _00007 '11000 .00001
-    ,00012 /11244 (12221 )21112 +02720 :01010 &25253
-"""
-_LETTERS = {glyph[0]: glyph[1:] for glyph in _FONT.split()} | {" ": "00000"}
-
-
-def big(text: str, width: int, glyphs: Glyphs) -> list[str] | None:
-    """The text in letters three lines high, of one or two rows, or None where it cannot be."""
-    text = text.upper()
-    if not glyphs.letters or not all(char in _LETTERS for char in text):
-        return None
-    rows = [_drawn(text, glyphs)]
-    if len(rows[0][0]) > width:
-        gaps = [gap for gap, char in enumerate(text) if char == " "]
-        splits = [[_drawn(text[:gap], glyphs), _drawn(text[gap + 1 :], glyphs)] for gap in gaps]
-        # Broken where both rows come out most alike.
-        rows = min(splits, key=lambda split: max(len(row[0]) for row in split), default=rows)
-    if any(len(row[0]) > width for row in rows):
-        return None
-    return [line for row in rows for line in row]
-
-
-def _drawn(text: str, glyphs: Glyphs) -> list[str]:
-    lines = ["", "", ""]
-    for char in text:
-        pixels = [int(digit, 32) for digit in _LETTERS[char]]
-        columns = max(pixels).bit_length() or 2
-        # Two pixel rows to a line; the sixth is the space below.
-        for line, (upper, lower) in enumerate(zip(pixels[::2], [*pixels[1::2], 0], strict=True)):
-            lines[line] += "".join(
-                glyphs.letters[(upper >> bit & 1) + 2 * (lower >> bit & 1)]
-                for bit in reversed(range(columns))
-            )
-            lines[line] += " "
-    return [line[:-1] for line in lines]
 
 
 class Dashboard:
@@ -173,7 +95,7 @@ class Dashboard:
         log = list(self.log)
         if recent := log[len(log) - min(len(log), max(0, height - taken)) :]:
             sections.append((7, [[Segment(text, self._dim)] for text in recent]))
-        return _stacked(sections, height, width)
+        return _stack(sections, height, width)
 
     def _header(self, shown: str | None, camera: CameraHealth | None, width: int) -> _Line:
         name = f"labelcam  {printable(shown)}" if shown else "labelcam"
@@ -182,7 +104,7 @@ class Dashboard:
             degree = "°" if self._glyphs is not ASCII else " "
             rate = f"{self.health.vitals.temperature_c:.0f}{degree}C  {rate}".rstrip()
         source = f" {self._glyphs.dot} {printable(camera.source)}" if camera else ""
-        source = self._cropped(source, max(0, width - cell_len(name) - len(rate) - 2))
+        source = self._crop(source, max(0, width - cell_len(name) - len(rate) - 2))
         return [Segment(name, self._bold), Segment(source, self._dim), Segment(f"  {rate}")]
 
     def _headline(
@@ -221,11 +143,11 @@ class Dashboard:
         lines = []
         for prediction in first.predictions[: self._top]:
             active = prediction.label == first.label
-            filled, rest = self._filled(prediction.score, bar_width)
+            filled, rest = self._bar_cells(prediction.score, bar_width)
             lines.append(
                 [
                     Segment(
-                        self._cropped(printable(prediction.label), name_width),
+                        self._crop(printable(prediction.label), name_width),
                         self._bold if active else None,
                     ),
                     Segment("  "),
@@ -236,7 +158,7 @@ class Dashboard:
             )
         return lines
 
-    def _filled(self, score: float, width: int) -> tuple[str, str]:
+    def _bar_cells(self, score: float, width: int) -> tuple[str, str]:
         """A bar for a score of 0 to 1, and the track it leaves free."""
         steps = len(self._glyphs.bar)
         length = round(min(max(score, 0.0), 1.0) * width * steps)
@@ -248,7 +170,7 @@ class Dashboard:
     def _sparkline(self, first: Observation, width: int) -> _Line:
         name_width, bar_width = _columns(width)
         spark = self._glyphs.spark
-        title = self._cropped(f"last {bar_width * PERIOD_S:.0f} s", name_width + 2)
+        title = self._crop(f"last {bar_width * PERIOD_S:.0f} s", name_width + 2)
         line = [Segment(title, self._dim)]
         recent = list(self._scores)[-bar_width:]
         line.append(Segment(" " * (bar_width - len(recent))))
@@ -309,7 +231,7 @@ class Dashboard:
                 lines.append(part)
         return [[Segment(line, self._dim)] for line in lines]
 
-    def _cropped(self, text: str, width: int) -> str:
+    def _crop(self, text: str, width: int) -> str:
         """The text in exactly ``width`` cells, with a sign where some of it is missing."""
         if cell_len(text) <= width:
             return set_cell_size(text, width)
@@ -327,7 +249,7 @@ def _columns(width: int) -> tuple[int, int]:
     return name_width, width - name_width - 8
 
 
-def _stacked(sections: Iterable[tuple[int, list[_Line]]], height: int, width: int) -> list[_Line]:
+def _stack(sections: Iterable[tuple[int, list[_Line]]], height: int, width: int) -> list[_Line]:
     """The sections that fit, indented, with as many empty lines between as there is room for."""
     kept = [(rank, lines) for rank, lines in sections if lines]
     while len(kept) > 1 and sum(len(lines) for _, lines in kept) > height:
@@ -342,119 +264,3 @@ def _stacked(sections: Iterable[tuple[int, list[_Line]]], height: int, width: in
     # Never up to the last column: the cursor stays on it, and clearing the rest of the line
     # would take its character.
     return [Segment.adjust_line_length(line, width - 2, pad=False) for line in stacked[:height]]
-
-
-class Screen:
-    """Has the terminal from start to close: its other screen, no cursor, one drawing thread.
-
-    The thread is what keeps inference from waiting: it draws while the interpreter, which
-    lets go of Python's lock, works; and a terminal that has been stopped, or an ssh
-    connection that stalls, holds up nobody but itself.
-    """
-
-    def __init__(self, dashboard: Dashboard, fd: int, encoding: str) -> None:
-        self.error: OSError | None = None
-        self._dashboard = dashboard
-        self._fd = fd
-        self._encoding = encoding
-        self._stop = threading.Event()
-        self._entered = False
-        self._shown: list[str] = []
-        self._size = (0, 0)
-        self._held = threading.Event()
-        self._left = threading.Event()
-        # A daemon: a terminal that never takes another byte must not keep the process.
-        self._thread = threading.Thread(target=self._run, name="labelcam-terminal", daemon=True)
-
-    def start(self) -> None:
-        """Take the terminal and begin to draw."""
-        self._thread.start()
-
-    def hold(self) -> None:
-        """Give the terminal back as it was until ``resume``; waits a moment until it is done."""
-        self._held.set()
-        self._left.wait(1.0)
-
-    def resume(self) -> None:
-        """Go on drawing, once the terminal is ours again."""
-        self._held.clear()
-
-    def close(self) -> None:
-        """Stop drawing and give the terminal back as it was."""
-        self._stop.set()
-        self._thread.join(timeout=1.0)
-
-    def _run(self) -> None:
-        try:
-            for picture in itertools.count():
-                if self._is_ours():
-                    self._draw(whole=picture % _REPAIR_EVERY == 0)
-                if self._stop.wait(PERIOD_S):
-                    break
-        except OSError as error:
-            self.error = error
-        finally:
-            with contextlib.suppress(OSError):
-                self._leave()
-
-    def _is_ours(self) -> bool:
-        """Whether the terminal is to be drawn on now; enters and leaves it as that changes."""
-        if self._held.is_set() or not self._in_foreground():
-            self._leave()
-            self._left.set()
-            return False
-        self._left.clear()
-        if not self._entered and self._write(_ENTER):
-            self._entered, self._size = True, (0, 0)
-        return self._entered
-
-    def _leave(self) -> None:
-        if self._entered and self._write(_LEAVE):
-            self._entered = False
-
-    def _in_foreground(self) -> bool:
-        """Whether the shell has given us the terminal; it has not after Ctrl-Z and ``bg``."""
-        try:
-            return os.tcgetpgrp(self._fd) == os.getpgrp()
-        except OSError:
-            # A terminal, but not the one that we were started from.
-            return True
-
-    def _draw(self, *, whole: bool) -> None:
-        self._dashboard.sample()
-        size = os.get_terminal_size(self._fd)
-        # Serial lines and some emulators say 0 by 0.
-        width, height = size.columns or 80, size.lines or 24
-        lines = [_ansi(line) for line in self._dashboard.lines(width, height)]
-        # Only lines that changed are sent; now and then all, should something else have
-        # written to the terminal.
-        out = []
-        if size != self._size:
-            # A terminal that was made narrower has wrapped what it had.
-            out.append("\x1b[2J")
-            self._shown, self._size = [], size
-        elif whole or len(lines) < len(self._shown):
-            self._shown = []
-            if len(lines) < height:
-                out.append(f"\x1b[{len(lines) + 1};1H\x1b[J")
-        for row, line in enumerate(lines):
-            if row >= len(self._shown) or self._shown[row] != line:
-                out.append(f"\x1b[{row + 1};1H{line}\x1b[K")
-        if out and self._write("".join(out)):
-            self._shown = lines
-
-    def _write(self, text: str) -> bool:
-        """Whether the terminal took the text; it does not when it is stopped, by Ctrl-S say."""
-        if not select.select([], [self._fd], [], PERIOD_S)[1]:
-            return False
-        data = text.encode(self._encoding, "replace")
-        while data:
-            data = data[os.write(self._fd, data) :]
-        return True
-
-
-def _ansi(line: Iterable[Segment]) -> str:
-    return "".join(
-        style.render(text, color_system=ColorSystem.STANDARD) if style else text
-        for text, style, _ in line
-    )

@@ -1,60 +1,74 @@
-"""A coarse picture for a terminal: each cell is an upper and a lower pixel, in half blocks."""
+"""The characters a terminal can show, and large letters made of them."""
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from device.sinks.picture import Image
-
-_RESET = "\x1b[0m"
-# Between the levels of xterm's colour cube, which are 0, 95, 135, 175, 215 and 255.
-_BETWEEN = (48, 115, 155, 195, 235)
+from dataclasses import dataclass
 
 
-def size(picture: Image, columns: int, rows: int) -> tuple[int, int]:
-    """The largest number of columns and rows, within these, that keeps the picture's shape."""
-    height, width = picture.shape[:2]
-    scale = min(columns / width, 2 * rows / height)
-    return max(1, round(width * scale)), max(1, round(height * scale / 2))
+@dataclass(frozen=True)
+class Glyphs:
+    """The characters a terminal can show; ``bar`` and ``spark`` run from empty to full."""
+
+    bar: str
+    track: str
+    spark: str
+    letters: str
+    dot: str
+    ellipsis: str
 
 
-def half_blocks(picture: Image, columns: int, rows: int, *, true_colour: bool) -> list[str]:
-    """A BGR picture as ``rows`` lines of ``columns`` cells, with the escapes that colour them.
-
-    In 24-bit colours, or in the 256 that nearly every terminal has. A colour is sent where
-    it changes, which on a line over ssh is most of the bytes.
-    """
-    small = np.asarray(
-        cv2.resize(picture, (columns, 2 * rows), interpolation=cv2.INTER_AREA), np.uint8
-    )
-    # Steps of eight: more the eye does not see in blocks, and equal neighbours cost nothing.
-    colours = small & 0xF8 if true_colour else _cube(small)
-    cells = colours.tolist()
-    lines = []
-    for upper, lower in zip(cells[::2], cells[1::2], strict=True):
-        line, ink, ground = [], None, None
-        for above, below in zip(upper, lower, strict=True):
-            if above != ink:
-                line.append(_escape(38, above))
-                ink = above
-            if below != ground:
-                line.append(_escape(48, below))
-                ground = below
-            line.append("▀")
-        lines.append("".join(line) + _RESET)
-    return lines
+# ``letters`` are a cell's two pixels: none, upper, lower, both.
+UNICODE = Glyphs("╸━", "─", "▁▂▃▄▅▆▇█", " ▀▄█", "·", "…")
+# The console font of Linux has no eighths and no half lines.
+CONSOLE = Glyphs("━", "─", "▄█", " ▀▄█", "·", "~")
+ASCII = Glyphs("#", ".", "_.-=#", "", "-", "~")
 
 
-def _escape(what: int, colour: int | list[int]) -> str:
-    """Ink (38) or ground (48) in a colour of 256, or in one given as [blue, green, red]."""
-    if isinstance(colour, int):
-        return f"\x1b[{what};5;{colour}m"
-    blue, green, red = colour
-    return f"\x1b[{what};2;{red};{green};{blue}m"
+def glyphs_for(encoding: str, term: str) -> Glyphs:
+    """What a terminal of this encoding and type can show."""
+    try:
+        (UNICODE.bar + UNICODE.track + UNICODE.spark + UNICODE.letters).encode(encoding)
+    except UnicodeEncodeError:
+        return ASCII
+    return CONSOLE if term == "linux" else UNICODE
 
 
-def _cube(picture: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The nearest colours of xterm's 6 × 6 × 6 cube, which begins at number 16."""
-    level = np.searchsorted(_BETWEEN, picture)
-    cube: NDArray[np.intp] = 16 + 36 * level[..., 2] + 6 * level[..., 1] + level[..., 0]
-    return cube
+# Letters five pixels high, three to five wide. A letter is its five rows from the top, each
+# one digit in base 32 whose bits are pixels: A is .#. #.# ### #.# #.#
+_FONT = """
+    A25755 B65656 C34443 D65556 E74647 F74644 G34553 H55755 I72227 J11152
+    K55655 L44447 Mhrlhh N9db99 O75557 P75744 Q75571 R75655 S34216 T72222
+    U55557 V55552 Whhlrh X55255 Y55222 Z71247 025552 126227 261247 361216
+    455711 574616 634652 771222 825252 925316 -00700 _00007 '11000 .00001
+    ,00012 /11244 (12221 )21112 +02720 :01010 &25253
+"""
+_LETTERS = {glyph[0]: glyph[1:] for glyph in _FONT.split()} | {" ": "00000"}
+
+
+def big(text: str, width: int, glyphs: Glyphs) -> list[str] | None:
+    """The text in letters three lines high, of one or two rows, or None where it cannot be."""
+    text = text.upper()
+    if not glyphs.letters or not all(char in _LETTERS for char in text):
+        return None
+    rows = [_row(text, glyphs)]
+    if len(rows[0][0]) > width:
+        gaps = [gap for gap, char in enumerate(text) if char == " "]
+        splits = [[_row(text[:gap], glyphs), _row(text[gap + 1 :], glyphs)] for gap in gaps]
+        # Broken where both rows come out most alike.
+        rows = min(splits, key=lambda split: max(len(row[0]) for row in split), default=rows)
+    if any(len(row[0]) > width for row in rows):
+        return None
+    return [line for row in rows for line in row]
+
+
+def _row(text: str, glyphs: Glyphs) -> list[str]:
+    lines = ["", "", ""]
+    for char in text:
+        pixels = [int(digit, 32) for digit in _LETTERS[char]]
+        columns = max(pixels).bit_length() or 2
+        # Two pixel rows to a line; the sixth is the space below.
+        for line, (upper, lower) in enumerate(zip(pixels[::2], [*pixels[1::2], 0], strict=True)):
+            lines[line] += "".join(
+                glyphs.letters[(upper >> bit & 1) + 2 * (lower >> bit & 1)]
+                for bit in reversed(range(columns))
+            )
+            lines[line] += " "
+    return [line[:-1] for line in lines]

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -20,7 +19,6 @@ from device.sinks.lines import backend, printable, write_text
 from device.system.logs import is_journal
 
 _KEPT_LOG_LINES = 100
-_PICTURE_PX = 320
 
 
 class TerminalSink:
@@ -46,20 +44,23 @@ class TerminalSink:
         self._file = file or sys.stdout
         self._started_at = started_at
         self._screen = None
-        self._held: list[_HeldLog] = []
+        self._captures: list[_LogCapture] = []
         self._journal = is_journal(self._file)
         if not _can_draw(self._file):
             return
         # Plain lines do without rich, its memory and its time to load.
-        from device.sinks.terminal import dashboard
+        from device.sinks.terminal.blocks import BlockPicture
+        from device.sinks.terminal.dashboard import Dashboard
+        from device.sinks.terminal.letters import glyphs_for
+        from device.sinks.terminal.screen import Screen
 
-        glyphs = dashboard.glyphs_for(self._file.encoding, os.environ.get("TERM", ""))
+        glyphs = glyphs_for(self._file.encoding, os.environ.get("TERM", ""))
         color = not os.environ.get("NO_COLOR")
         # Half blocks are nothing without colours, and not in every font.
-        picture = _Picture(cameras) if settings.picture and color and glyphs.letters else None
-        self._dashboard = dashboard.Dashboard(settings.top, glyphs, color, picture)
-        self._held = [_HeldLog(handler, self._show_log) for handler in _terminal_handlers()]
-        self._screen = dashboard.Screen(self._dashboard, self._file.fileno(), self._file.encoding)
+        picture = BlockPicture(cameras) if settings.picture and color and glyphs.letters else None
+        self._dashboard = Dashboard(settings.top, glyphs, color, picture)
+        self._captures = [_LogCapture(handler, self._show_log) for handler in _terminal_handlers()]
+        self._screen = Screen(self._dashboard, self._file.fileno(), self._file.encoding)
         # Before anything is drawn: a Ctrl-Z that comes sooner finds the terminal as it was.
         self._stopped_by = _on_stop(self._stop)
         self._screen.start()
@@ -75,7 +76,7 @@ class TerminalSink:
 
     def change(self, change: LabelChange) -> None:
         """Show the change: as a line of its own, or in the display's list."""
-        line = _worded(change, None if self._journal else self._started_at)
+        line = _change_line(change, None if self._journal else self._started_at)
         if self._screen:
             self._dashboard.changes[change.camera] = change
             self._dashboard.log.append(line)
@@ -92,8 +93,8 @@ class TerminalSink:
         if self._screen:
             self._screen.close()
             self._screen = None
-            for held in self._held:
-                held.release()
+            for capture in self._captures:
+                capture.release()
             atexit.unregister(self.close)
             if self._stopped_by:
                 signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -112,33 +113,6 @@ class TerminalSink:
         self._dashboard.note = line
 
 
-class _Picture:
-    """Draws a camera's frames coarsely, three times a second: more is a burden over ssh."""
-
-    _PERIOD_S = 0.3
-
-    def __init__(self, cameras: Sequence[config.Camera]) -> None:
-        self._cameras = {camera.name: camera for camera in cameras}
-        self._true_colour = os.environ.get("COLORTERM", "") in {"truecolor", "24bit"}
-        self._drawn: list[str] = []
-        self._drawn_for: tuple[str, int, int] | None = None
-        self._drawn_at = 0.0
-
-    def __call__(self, seen: Observation, columns: int, rows: int) -> list[str]:
-        key, now = (seen.camera, columns, rows), time.monotonic()
-        if key == self._drawn_for and now < self._drawn_at + self._PERIOD_S:
-            return self._drawn
-        from device.sinks.picture import upright
-        from device.sinks.terminal import letters as blocks
-
-        camera = self._cameras.get(seen.camera, config.Camera())
-        picture = upright(seen.frame, camera.rotate, camera.mirror, _PICTURE_PX)
-        across, down = blocks.size(picture, columns, rows)
-        self._drawn = blocks.half_blocks(picture, across, down, true_colour=self._true_colour)
-        self._drawn_for, self._drawn_at = key, now
-        return self._drawn
-
-
 def _on_stop(handler: Callable[[int, FrameType | None], None]) -> bool:
     """Have Ctrl-Z handled, unless a shell without job control or somebody else has a say."""
     main = threading.current_thread() is threading.main_thread()
@@ -148,7 +122,7 @@ def _on_stop(handler: Callable[[int, FrameType | None], None]) -> bool:
     return True
 
 
-class _HeldLog:
+class _LogCapture:
     """A log handler's stream while the display has the terminal: shows and keeps its lines."""
 
     def __init__(self, handler: "logging.StreamHandler[Any]", show: Callable[[str], None]) -> None:
@@ -206,7 +180,7 @@ def _can_draw(file: TextIO) -> bool:
     return file.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
 
-def _worded(change: LabelChange, started_at: float | None) -> str:
+def _change_line(change: LabelChange, started_at: float | None) -> str:
     """``  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)``; without time for the journal."""
     line = f"{printable(change.camera)}  "
     if started_at is not None:

@@ -59,16 +59,16 @@ class WebApp:
     def __init__(
         self,
         settings: config.Web,
-        board: WebState,
+        state: WebState,
         metrics: Metrics,
         device: Device,
         token: Token | None,
     ) -> None:
         self.ended = asyncio.Event()
-        self.events = Events(board)
-        self.videos = {name: Video(board, name, settings.max_fps) for name in board.cameras}
+        self.events = Events(state)
+        self.videos = {name: Video(state, name, settings.max_fps) for name in state.cameras}
         self._settings = settings
-        self._board = board
+        self._state = state
         self._metrics = metrics
         self._device = device
         self._pages = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir())}
@@ -102,7 +102,7 @@ class WebApp:
             Route("/readyz", self._readyz),
             Route("/metrics", self._prometheus),
             Route("/openapi.json", self._openapi),
-            Route("/api/state", self._state),
+            Route("/api/state", self._api_state),
             Route("/api/events", self._streamed(EVENTS_TYPE, self._watch_events), methods=["GET"]),
             Route(
                 "/api/video.mjpg", self._streamed(VIDEO_TYPE, self._watch_video), methods=["GET"]
@@ -169,11 +169,11 @@ class WebApp:
     # For other programs
 
     async def _healthz(self, _request: Request) -> Response:
-        silent = self._board.trouble() == "the device does not answer"
+        silent = self._state.trouble() == "the device does not answer"
         return _plain("the device does not answer" if silent else "ok", 503 if silent else 200)
 
     async def _readyz(self, _request: Request) -> Response:
-        trouble = self._board.trouble()
+        trouble = self._state.trouble()
         return _plain(trouble or "ok", 503 if trouble else 200)
 
     async def _prometheus(self, _request: Request) -> Response:
@@ -182,18 +182,18 @@ class WebApp:
     async def _openapi(self, _request: Request) -> Response:
         return _json(openapi.document(needs_token=self.gate.token is not None))
 
-    async def _state(self, _request: Request) -> Response:
-        return _json(self._board.state())
+    async def _api_state(self, _request: Request) -> Response:
+        return _json(self._state.whole())
 
     async def _snapshot(self, request: Request) -> Response:
         name = self._camera(request.query_params.get("camera", ""))
-        frame = self._board.frame(name)
+        frame = self._state.frame(name)
         if frame is None:
             raise HTTPException(503, f"camera {name} has given no picture yet")
         made_of, picture = self._snapshots.get(name, (None, b""))
         # However many ask, one frame is encoded once.
         if made_of is not frame:
-            camera = self._board.cameras[name]
+            camera = self._state.cameras[name]
             whole = upright(frame, camera.rotate, camera.mirror)
             picture = jpeg(whole, _SNAPSHOT_QUALITY)
             self._snapshots[name] = (frame, picture)
@@ -205,7 +205,7 @@ class WebApp:
         try:
             order = msgspec.json.decode(await request.body(), type=Order)
             value = b"" if order.value is None else msgspec.json.encode(order.value)
-            command = parse(order.camera, order.key, value, self._board.cameras)
+            command = parse(order.camera, order.key, value, self._state.cameras)
             answer = await self._obeyed(command)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(422, " ".join(str(error).split())) from None
@@ -250,8 +250,8 @@ class WebApp:
         """The camera that is asked for, the first one where none is named."""
         if not self._settings.pictures:
             raise HTTPException(403, "pictures are turned off; see web.pictures")
-        name = name or next(iter(self._board.cameras))
-        if name not in self._board.cameras:
+        name = name or next(iter(self._state.cameras))
+        if name not in self._state.cameras:
             raise HTTPException(404, "no camera has that name")
         return name
 

@@ -13,19 +13,13 @@ from pathlib import Path
 
 from device import config
 from device.control.commands import Device
-from device.errors import ConfigError, DependencyError, SinkError
+from device.errors import ConfigError, SinkError
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.web import token as web_token
-
-try:
-    from device.sinks.web.app import WebApp
-    from device.sinks.web.metrics import Metrics
-    from device.sinks.web.server import Listener, Server
-    from device.sinks.web.state import WebState
-except ModuleNotFoundError as error:
-    raise DependencyError(
-        f"the web view needs {error.name}; run: pip install starlette uvicorn prometheus-client"
-    ) from None
+from device.sinks.web.app import WebApp
+from device.sinks.web.metrics import Metrics
+from device.sinks.web.server import Listener, Server
+from device.sinks.web.state import WebState
 
 _log = logging.getLogger("labelcam.sinks.web")
 
@@ -52,38 +46,38 @@ class WebSink:
         if settings.token_file or not all(_is_loopback(address) for _, address in addresses):
             token = _read_token(settings)
         tls = _tls(settings)
-        self._board = WebState(settings, cameras, token=token is not None)
+        self._state = WebState(settings, cameras, token=token is not None)
         self._metrics = Metrics()
-        app = WebApp(settings, self._board, self._metrics, device, token)
+        app = WebApp(settings, self._state, self._metrics, device, token)
         listener = _listen(addresses[0], settings)
         self._metrics.web = app
         self.port: int = listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{_shown(settings.host)}:{self.port}"
         self._server = Server(app.gate, listener, tls, app.ended)
-        logging.getLogger().addHandler(self._board.log)
+        logging.getLogger().addHandler(self._state.log)
         open_to = "a token is asked for" if token else "for this device alone"
         _log.info("web view: %s, %s", self.url, open_to)
 
     def observe(self, observation: Observation) -> None:
         """Keep the frame and what was seen in it."""
-        self._board.observe(observation)
+        self._state.observe(observation)
         self._metrics.observe(observation)
 
     def change(self, change: LabelChange) -> None:
         """Put the change on the timeline."""
-        self._board.change(change)
+        self._state.change(change)
         self._metrics.change(change)
 
     def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""
-        self._board.report(health)
+        self._state.report(health)
         self._metrics.report(health)
 
     def close(self) -> None:
         """End every connection and let go of the port."""
         server, self._server = self._server, None
         if server is not None:
-            logging.getLogger().removeHandler(self._board.log)
+            logging.getLogger().removeHandler(self._state.log)
             server.close()
 
 

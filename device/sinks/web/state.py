@@ -149,7 +149,7 @@ class WebState:
         observation = self._observations.get(camera)
         return observation.frame if observation else None
 
-    def state(self) -> State:
+    def whole(self) -> State:
         """Everything."""
         return State(
             version=__version__,
@@ -174,7 +174,7 @@ class WebState:
         """The changes after the one of this number, oldest first, and the number of the last."""
         moment = _Moment()
         new = [(n, change) for n, change in list(self._changes) if n > number]
-        return tuple(_told(change, moment) for _, change in new), new[-1][0] if new else number
+        return tuple(_change(change, moment) for _, change in new), new[-1][0] if new else number
 
     def trouble(self) -> str:
         """Why the device is not at work, in a few words that give nothing away, or empty."""
@@ -244,7 +244,7 @@ class _Moment:
         return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _told(change: LabelChange, moment: _Moment) -> Change:
+def _change(change: LabelChange, moment: _Moment) -> Change:
     return Change(
         camera=change.camera,
         label=change.label,

@@ -32,10 +32,10 @@ Send = Callable[[Any], Any]
 class Video:
     """One camera's live pictures."""
 
-    def __init__(self, board: WebState, camera: str, max_fps: float) -> None:
+    def __init__(self, state: WebState, camera: str, max_fps: float) -> None:
         self.encoded = 0
         self.watchers = 0
-        self._board = board
+        self._state = state
         self._camera = camera
         self._period_s = 1 / max_fps
         self._part = b""
@@ -65,11 +65,11 @@ class Video:
     async def _encode(self) -> None:
         """Encode the newest frame again and again, at most ``max_fps`` times a second."""
         loop = asyncio.get_running_loop()
-        camera = self._board.cameras[self._camera]
+        camera = self._state.cameras[self._camera]
         last = None
         while True:
             started = loop.time()
-            frame = self._board.frame(self._camera)
+            frame = self._state.frame(self._camera)
             if frame is not None and frame is not last:
                 last = frame
                 # Here and not in a further thread: the picture's conversion and encoding let
@@ -95,9 +95,9 @@ class Video:
 class Events:
     """What the page follows: ``state`` at first, then ``live``, ``health``, ``change``, ``log``."""
 
-    def __init__(self, board: WebState) -> None:
+    def __init__(self, state: WebState) -> None:
         self.watchers = 0
-        self._board = board
+        self._state = state
         self._queues: set[asyncio.Queue[bytes]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -110,7 +110,7 @@ class Events:
             if self._ticker is None:
                 self._ticker = asyncio.create_task(self._tick())
             # A browser that was cut off comes back after two seconds.
-            yield b"retry: 2000\n\n" + _event("state", self._board.state())
+            yield b"retry: 2000\n\n" + _event("state", self._state.whole())
             while queue in self._queues:
                 yield await queue.get()
         finally:
@@ -121,21 +121,21 @@ class Events:
                 self._ticker = None
 
     async def _tick(self) -> None:
-        board = self._board
-        _, changed = board.changes_after(0)
-        _, logged = board.log.lines_after(0)
+        state = self._state
+        _, changed = state.changes_after(0)
+        _, logged = state.log.lines_after(0)
         tick = 0
         while True:
             await asyncio.sleep(_EVENTS_PERIOD_S)
-            changes, changed = board.changes_after(changed)
-            lines, logged = board.log.lines_after(logged)
+            changes, changed = state.changes_after(changed)
+            lines, logged = state.log.lines_after(logged)
             parts = [_event("change", change) for change in changes]
             parts += [_event("log", line) for line in lines]
             tick += 1
             if tick % _HEALTH_EVERY == 0:
-                parts.append(_event("health", board.health()))
+                parts.append(_event("health", state.health()))
             else:
-                parts.append(_event("live", board.views()))
+                parts.append(_event("live", state.views()))
             self._publish(b"".join(parts))
 
     def _publish(self, part: bytes) -> None:
