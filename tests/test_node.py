@@ -147,7 +147,7 @@ class TestCamerasThatFail:
     @pytest.fixture
     def opener(self, monkeypatch: pytest.MonkeyPatch) -> "Flaky":
         flaky = Flaky()
-        monkeypatch.setattr("device.node.open_camera", flaky)
+        monkeypatch.setattr("device.pipeline.feeds.open_camera", flaky)
         return flaky
 
     @pytest.mark.slow
@@ -231,7 +231,7 @@ class TestCamerasThatFail:
             model=config.Model(name=str(colours(softmax=True))),
         )
         device = Node(settings, frames=30)
-        threading.Timer(0.1, device.submit, [Command("door", "snapshot")]).start()
+        threading.Timer(0.1, device.controller.submit, [Command("door", "snapshot")]).start()
         device.run()
         (snapshot,) = [o.snapshot for o in recorder.observed if o.snapshot]
         assert snapshot.width == 64

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.errors import CameraError, UsageError
 from device.frames import Frame
-from device.sinks.record import entries, frame_of
+from device.sinks.record import TICKS_PER_S, entries, frame_of
 
 
 class ReplayCamera(Camera):
@@ -35,8 +36,7 @@ class ReplayCamera(Camera):
         self._number = 0
         self._last = ""
         self._closed = False
-        # A whole second: with the recording's times, every sum is exact.
-        self._begun_at = float(int(time.monotonic()))
+        self._begun_at: float | None = None
         self._next = self._take()
         if self._next is None:
             raise CameraError(source, "holds no frame; record it again")
@@ -49,8 +49,11 @@ class ReplayCamera(Camera):
         frame = frame or self._take()
         if frame is None:
             return None
-        due = self._pace is None or self._pace.wait_until(frame.captured_at - self._begun_at)
-        return frame if due else None
+        due = self._pace is None or self._pace.wait_until(frame.captured_at)
+        if self._begun_at is None:
+            # A whole number of the recording's ticks, so that every sum with its times is exact.
+            self._begun_at = round(time.monotonic() * TICKS_PER_S) / TICKS_PER_S - frame.captured_at
+        return replace(frame, captured_at=self._begun_at + frame.captured_at) if due else None
 
     def close(self) -> None:
         """Play no more."""
@@ -59,12 +62,11 @@ class ReplayCamera(Camera):
         self._entries.close()
 
     def _take(self) -> Frame | None:
-        """The next frame; several entries in a row may be of one, a line for each region."""
+        """The next frame, its time since the first; a line for each region may be of one."""
         for entry in self._entries:
             if entry.file != self._last:
                 self._last = entry.file
-                at = self._begun_at + entry.at_s
-                frame = frame_of(self._folder, entry, self.source, self._number, at)
+                frame = frame_of(self._folder, entry, self.source, self._number, entry.at_s)
                 self._number += 1
                 return frame
         return None

@@ -83,11 +83,11 @@ class CameraSupervisor:
         """Begin to open the camera and come back at once. A recording waits for ``play``."""
         self._begin(self._clock())
 
-    def wait_until_open(self, stop: threading.Event) -> None:
-        """Wait until the camera is open, or ``stop`` is set. Raises what opening raised."""
+    def wait_until_open(self, stop: Callable[[], bool]) -> None:
+        """Wait until the camera is open, or ``stop()``. Raises what opening raised."""
         opening = self._opening
         assert opening is not None
-        while not opening.opened.wait(0.05) and not stop.is_set():
+        while not opening.opened.wait(0.05) and not stop():
             pass
         if opening.camera is None and opening.error is not None:
             raise opening.error

@@ -330,7 +330,7 @@ def _run(options: argparse.Namespace) -> int:
     patient = options.config is not None and options.source is None
     node = Node(read(), frames=options.frames, reload=read, patient=patient)
     code = node.run()
-    if node.restart:
+    if node.wants_restart:
         # A driver may have opened files that would outlive the process image, and keep the
         # camera busy for the one that follows.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))

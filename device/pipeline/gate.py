@@ -1,6 +1,7 @@
 """Whether a frame is worth an inference."""
 
 from device.config import Gate as Settings
+from device.frames import Frame
 
 
 class Gate:
@@ -15,13 +16,14 @@ class Gate:
         self._last: float | None = None
         self._due = 0.0
 
-    def admits(self, at: float) -> bool:
-        """Whether the frame captured at ``at`` seconds should be classified.
+    def admits(self, frame: Frame) -> bool:
+        """Whether the frame should be classified, by the time of its capture.
 
         In any ``t`` seconds at most ``max_fps * t + 2`` frames are admitted.
         """
         if not self._period_s:
             return True
+        at = frame.captured_at
         if self._last is None:
             self._due = at
         elif at < self._last:

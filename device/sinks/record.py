@@ -26,7 +26,7 @@ INDEX = "recording.jsonl"
 _QUALITY = 95
 # Times are whole multiples of this: added to a whole second they stay exact, so that a replay
 # computes with the very same differences each time.
-_TICKS_PER_S = 1 << 20
+TICKS_PER_S = 1 << 20
 _FILE = re.compile(r"\d{6,}\.(jpg|png)")
 _TO_BGR = {PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420, PixelFormat.RGB: cv2.COLOR_RGB2BGR}
 
@@ -105,7 +105,7 @@ class RecordSink:
         if self._begun_at is None:
             self._begun_at = frame.captured_at
             self._write_line(Header(1, self._model, self._source))
-        at_s = round((frame.captured_at - self._begun_at) * _TICKS_PER_S) / _TICKS_PER_S
+        at_s = round((frame.captured_at - self._begun_at) * TICKS_PER_S) / TICKS_PER_S
         if at_s >= self._for_s:
             raise OutputClosed
         if frame is not self._frame:

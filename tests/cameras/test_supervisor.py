@@ -329,7 +329,7 @@ def test_what_does_not_open_is_told_to_who_waits(device: Device, clock: Clock) -
     device.plugged = False
     watched = Watched(device, clock)
     with pytest.raises(CameraError, match="camera it: no such device; plug the camera in"):
-        watched.supervisor.wait_until_open(threading.Event())
+        watched.supervisor.wait_until_open(threading.Event().is_set)
 
 
 @pytest.mark.parametrize("kind", [UsageError, DependencyError])
@@ -422,7 +422,7 @@ def test_a_recording_waits_until_it_may_play_and_ends() -> None:
 
     supervisor = CameraSupervisor(settings, slot, lambda *_: Recording())
     supervisor.start()
-    supervisor.wait_until_open(stop)
+    supervisor.wait_until_open(stop.is_set)
     assert supervisor.source == "recording"
     assert slot.take(0.05) is None
     supervisor.play()
@@ -540,7 +540,7 @@ from device.frames import LatestFrame
 slot = LatestFrame()
 it = CameraSupervisor(config.Camera(source={server.url("/stall")!r}), slot)
 it.start()
-it.wait_until_open(threading.Event())
+it.wait_until_open(threading.Event().is_set)
 while slot.seen < 3:
     slot.take(1)
 print(it.close(0.2))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import device.node
+import device.pipeline.feeds
 from device import config
 from device.cameras import Camera
 from device.cameras.pace import Pace
@@ -77,12 +78,16 @@ def main(folder: Path, port: int, rate: float) -> int:
         terminal=config.Terminal(enabled=False),
         mqtt=config.Mqtt(host="127.0.0.1", port=port, node="chaos", interval_s=5.0),
     )
-    vars(device.node)["open_camera"] = Flicker
+    vars(device.pipeline.feeds)["open_camera"] = Flicker
     outbox = functools.partial(Journaled, folder / "made")
 
     def open_sink() -> MqttSink:
         return MqttSink(
-            settings.mqtt, settings.camera, node, state=folder / "state", make_outbox=outbox
+            settings.mqtt,
+            settings.camera,
+            node.controller,
+            state=folder / "state",
+            make_outbox=outbox,
         )
 
     node = device.node.Node(settings, sinks=[open_sink])

@@ -2,29 +2,30 @@
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from device import config
-from device.control import commands
-from device.control.commands import (
-    KEYS,
-    Answer,
-    Command,
-    CommandQueue,
-    Light,
-    Overrides,
-    Value,
-    parse,
-)
+from device.control import controller, light
+from device.control.commands import Answer, Command, parse
+from device.control.light import Light
+from device.control.overrides import Overrides
+from device.control.table import CONTROLS, Value
 from device.errors import CommandError
-from device.events import Controls, DeviceHealth, LabelChange, Observation
+from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange, Observation
+from device.library.catalog import Model
 from device.node import Node
+from device.pipeline.channel import Channel
+from device.pipeline.classifier import Classifier
+from device.pipeline.feeds import Feeds
+from device.system.paths import state_directory
 
 CAMERAS = ("door", "yard")
-CONTROLS = Controls(enabled=True, enter=0.5, exit=0.3, max_fps=0.0, model="m")
+IN_FORCE = Controls(enabled=True, enter=0.5, exit=0.3, max_fps=0.0, model="m")
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,15 @@ def test_every_key_has_the_limits_of_the_configuration() -> None:
 
 
 def test_only_so_many_commands_wait() -> None:
-    waiting = CommandQueue()
-    for _ in range(commands.MAX_WAITING):
-        waiting.put(Command("door", "snapshot"), None)
+    waiting = Node(config.Config()).controller
+    for _ in range(controller.MAX_WAITING):
+        waiting.submit(Command("door", "snapshot"))
     with pytest.raises(CommandError, match="64 others wait; try again later"):
-        waiting.put(Command("door", "snapshot"), None)
-    assert waiting.take() == (Command("door", "snapshot"), None)
-    assert len(waiting) == commands.MAX_WAITING - 1
+        waiting.submit(Command("door", "snapshot"))
+    done = waiting.step()
+    assert done is not None
+    assert done.answer == Answer(Command("door", "snapshot"))
+    waiting.submit(Command("door", "snapshot"))
 
 
 def test_a_change_is_kept_until_the_configuration_changes(tmp_path: Path) -> None:
@@ -110,8 +113,8 @@ def test_a_change_is_kept_until_the_configuration_changes(tmp_path: Path) -> Non
     kept = Overrides(path)
     kept.keep(None, "interval_s", 10.0, 60.0)
     kept = Overrides(path)
-    assert kept.controls("door", CONTROLS).enter == 0.8
-    assert kept.controls("yard", CONTROLS) == CONTROLS
+    assert kept.controls("door", IN_FORCE).enter == 0.8
+    assert kept.controls("yard", IN_FORCE) == IN_FORCE
     assert kept.interval_s(60.0) == 10.0
     edited = Controls(enabled=True, enter=0.6, exit=0.3, max_fps=0.0, model="m")
     assert kept.controls("door", edited) == edited
@@ -128,7 +131,7 @@ def test_a_broken_memory_is_forgotten_and_said(
 ) -> None:
     path = tmp_path / "commands.json"
     path.write_text(text)
-    assert Overrides(path).controls("door", CONTROLS) == CONTROLS
+    assert Overrides(path).controls("door", IN_FORCE) == IN_FORCE
     assert "kept commands are forgotten" in caplog.text
 
 
@@ -145,9 +148,9 @@ def test_the_light_blinks_and_is_given_back(tmp_path: Path) -> None:
     led = Light(tmp_path)
     led.identify(now=5.0)
     assert trigger.read_text() == "timer"
-    led.restore(now=5.0 + commands.IDENTIFY_S - 0.1)
+    led.restore(now=5.0 + light.IDENTIFY_S - 0.1)
     assert trigger.read_text() == "timer"
-    led.restore(now=5.0 + commands.IDENTIFY_S)
+    led.restore(now=5.0 + light.IDENTIFY_S)
     assert trigger.read_text() == "mmc0"
 
 
@@ -175,11 +178,11 @@ class Script:
 
     def _next(self) -> None:
         if self._orders:
-            self._node().submit(self._orders.pop(0), self._answered)
+            self._node().controller.submit(self._orders.pop(0), self._answered)
         elif self.answers and self.answers[-1].command.key == "snapshot" and not self.pictures:
             pass  # the next frame brings it
-        elif not self._node().restart:
-            self._node().submit(Command(None, "restart"))
+        elif not self._node().wants_restart:
+            self._node().controller.submit(Command(None, "restart"))
 
     def _answered(self, answer: Answer) -> None:
         self.answers.append(answer)
@@ -277,6 +280,58 @@ def test_a_disabled_camera_sees_nothing_and_says_so(colours: Callable[..., Path]
     assert script.controls.enabled is True
 
 
+def test_what_is_enabled_already_goes_on_seeing(colours: Callable[..., Path]) -> None:
+    _, script = obey(
+        colours(softmax=True),
+        *[Command("camera", "exit", 0.1 + n / 1000) for n in range(40)],
+        Command("camera", "enabled", True),
+        Command("camera", "enabled", True),
+    )
+    assert script.changes
+    assert UNAVAILABLE not in [change.label for change in script.changes]
+
+
+def test_what_one_camera_refuses_changes_none(colours: Callable[..., Path]) -> None:
+    model = colours()
+    cameras = tuple(
+        config.Camera(name=name, source="synthetic", fps=100.0) for name in ("door", "yard")
+    )
+    settings = msgspec.structs.replace(config_of(model), camera=cameras)
+    _, script = obey(
+        model,
+        Command("yard", "exit", 0.45),
+        Command(None, "enter", 0.4),
+        Command("yard", "snapshot"),
+        settings=settings,
+    )
+    assert script.answers[1].error == ("command enter: Expected `exit` < `enter` (0.4), met 0.45")
+    door, yard = (camera.controls for camera in script.snapshots[-1].cameras)
+    assert door is not None
+    assert yard is not None
+    assert (door.enter, yard.enter) == (0.5, 0.5)
+    assert "enter" not in (state_directory() / "commands.json").read_text()
+
+
+def test_frames_go_on_while_a_model_is_loaded(
+    colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, other = colours("one.tflite"), colours("two.tflite", softmax=True)
+    monkeypatch.setattr(Feeds, "models", (str(model), str(other)))
+    seen = threading.Semaphore(0)
+    open_model = Feeds.open_model
+
+    def slowly(feeds: Feeds, channel: Channel, name: str) -> tuple[Model, Classifier]:
+        for _ in range(20):
+            assert seen.acquire(timeout=10)
+        return open_model(feeds, channel, name)
+
+    monkeypatch.setattr(Feeds, "open_model", slowly)
+    monkeypatch.setattr(Script, "observe", lambda _, __: seen.release())
+    _, script = obey(model, Command("camera", "model", str(other)))
+    assert script.answers[0] == Answer(Command("camera", "model", str(other)))
+    assert script.controls.model == str(other)
+
+
 def test_a_snapshot_marks_the_next_frame(colours: Callable[..., Path]) -> None:
     _, script = obey(colours(), Command("camera", "snapshot"))
     assert script.pictures == 1
@@ -289,7 +344,7 @@ def test_a_model_that_does_not_hold_leaves_the_old_one(
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"not a model")
     names = (str(model), str(other), str(broken))
-    monkeypatch.setattr(Node, "models", lambda _: names)
+    monkeypatch.setattr(Feeds, "models", names)
     _, script = obey(
         model,
         Command("camera", "model", "/etc/passwd"),
@@ -332,7 +387,7 @@ def test_a_reload_of_another_configuration_starts_again(colours: Callable[..., P
     settings = config_of(model)
     other = config.Config(camera=settings.camera, model=settings.model)
     node, _ = obey(model, Command(None, "reload"), reload=lambda: other)
-    assert node.restart
+    assert node.wants_restart
 
 
 def test_every_key_is_obeyed_by_a_node(colours: Callable[..., Path]) -> None:
@@ -346,7 +401,7 @@ def test_every_key_is_obeyed_by_a_node(colours: Callable[..., Path]) -> None:
     }
     model = colours()
     values["model"] = str(model)
-    keys = [key for key in KEYS if key not in ("restart", "reload", "snapshot")]
+    keys = [key for key in CONTROLS if key not in ("restart", "reload", "snapshot")]
     _, script = obey(model, *(Command(None, key, values.get(key)) for key in keys))
     said = {answer.command.key: answer.error for answer in script.answers}
     # Only the light may be missing here.

@@ -147,7 +147,9 @@ def _run(folder: Path, situation: str, frames: int) -> list[float]:
     watches: list[Stopwatch] = []
 
     def open_mqtt() -> MqttSink:
-        sinks.append(MqttSink(settings.mqtt, settings.camera, node, state=folder / "state"))
+        sinks.append(
+            MqttSink(settings.mqtt, settings.camera, node.controller, state=folder / "state")
+        )
         if situation == "stalled":
             threading.Thread(target=stall, daemon=True).start()
         return sinks[0]

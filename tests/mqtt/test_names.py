@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.control import commands
+from device.control import table
 from device.sinks.mqtt import discovery, payloads, retry
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.discovery import CameraEntities
@@ -46,7 +46,7 @@ def test_a_slug_is_always_a_topic_level(name: str) -> None:
 
 
 def test_cameras_never_share_a_topic() -> None:
-    names = ["Door 1", "door-1", "door/1", "DOOR 1", "set", "availability", *commands.KEYS]
+    names = ["Door 1", "door-1", "door/1", "DOOR 1", "set", "availability", *table.CONTROLS]
     topics = Topics("labelcam", "n", names, machine="m")
     assert len(set(topics.slugs.values())) == len(names)
     for name in names:
@@ -187,14 +187,14 @@ def test_entities_command_what_there_is_to_command() -> None:
     for entity in entities().values():
         if "command_topic" in entity:
             camera, key = TOPICS.addressed(entity["command_topic"])
-            assert key in commands.KEYS
+            assert key in table.CONTROLS
             press = entity["platform"] == "button"
-            assert (commands.KEYS[key].type is None) == press
+            assert (table.CONTROLS[key].type is None) == press
             assert press or entity["state_topic"] == TOPICS.of(camera, key)
     commanded = [TOPICS.addressed(e["command_topic"])[1] for e in entities().values()
                  if "command_topic" in e]  # fmt: skip
     # A region is drawn on a picture, which is not a thing that Home Assistant has.
-    assert set(commands.KEYS) - set(commanded) == {"region"}
+    assert set(table.CONTROLS) - set(commanded) == {"region"}
     assert not [e for e in entities(commands=False).values() if "command_topic" in e]
     assert not [e for e in entities(images=False).values() if e["platform"] == "image"]
 

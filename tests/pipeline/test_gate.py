@@ -1,19 +1,25 @@
 """The rate gate: how many frames it lets through, and which."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device.config import Gate as Settings
+from device.frames import Frame, PixelFormat
 from device.pipeline.gate import Gate
 
 
+def frame(at: float) -> Frame:
+    return Frame(np.zeros((1, 1), np.uint8), PixelFormat.GREY, 1, 1, 0, at)
+
+
 def admitted(gate: Gate, times: list[float]) -> list[float]:
-    return [at for at in times if gate.admits(at)]
+    return [at for at in times if gate.admits(frame(at))]
 
 
 def test_zero_admits_every_frame() -> None:
     gate = Gate(Settings(max_fps=0))
-    assert all(gate.admits(at) for at in (0.0, 0.0, 0.001, -5.0))
+    assert all(gate.admits(frame(at)) for at in (0.0, 0.0, 0.001, -5.0))
 
 
 def test_a_limit_that_does_not_divide_the_camera_rate_is_still_met() -> None:
@@ -33,23 +39,23 @@ def test_a_jittering_camera_at_the_limit_loses_one_frame_at_most() -> None:
 
 def test_no_burst_follows_a_pause() -> None:
     gate = Gate(Settings(max_fps=1))
-    assert gate.admits(0.0)
+    assert gate.admits(frame(0.0))
     later = [1000 + number / 30 for number in range(90)]
     assert len(admitted(gate, later)) <= 3 + 1
 
 
 def test_a_clock_that_jumps_back_does_not_close_the_gate() -> None:
     gate = Gate(Settings(max_fps=10))
-    assert gate.admits(1e6)
-    assert not gate.admits(0.0)
-    assert not gate.admits(0.05)
-    assert gate.admits(0.101)
+    assert gate.admits(frame(1e6))
+    assert not gate.admits(frame(0.0))
+    assert not gate.admits(frame(0.05))
+    assert gate.admits(frame(0.101))
 
 
 def test_two_frames_of_one_time_are_not_both_admitted() -> None:
     # In floats (at + 1 / 3) - at is more than 1 / 3.
     gate = Gate(Settings(max_fps=3))
-    assert [gate.admits(2.5) for _ in range(3)] == [True, False, False]
+    assert [gate.admits(frame(2.5)) for _ in range(3)] == [True, False, False]
 
 
 @given(

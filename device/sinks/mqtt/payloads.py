@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from device import __version__
-from device.control.commands import Value
+from device.control.table import Value
 from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
 from device.sinks.mqtt.outbox import Event
 from device.sinks.mqtt.topics import Topics

@@ -24,7 +24,8 @@ from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
 from device import config
-from device.control.commands import KEYS, Answer, Device, Value, called, parse
+from device.control.commands import Answer, Device, called, parse
+from device.control.table import CONTROLS, Value
 from device.errors import CommandError, SinkError
 from device.events import UNAVAILABLE, CameraHealth, DeviceHealth, LabelChange, Observation
 from device.frames import Frame
@@ -636,7 +637,7 @@ class MqttSink:
         Not retained, since it is of no use to who comes later.
         """
         _log.info("mqtt: %s", reason)
-        is_known = key in KEYS and (camera is None or camera in self._cameras)
+        is_known = key in CONTROLS and (camera is None or camera in self._cameras)
         if not is_known:
             topic = f"{self.topics.root}/error"
             self._answers.append((topic, msgspec.json.encode(AnswerMessage(None, reason)), False))

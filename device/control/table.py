@@ -1,0 +1,180 @@
+"""Everything that can be commanded of a running device: one table, one row for each.
+
+Parsing, the topics of MQTT, the entities of Home Assistant, the page and the window follow
+from the rows. Values have the limits of the configuration, since its own types decode them.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from device import config
+from device.errors import CommandError
+from device.events import LabelChange
+from device.pipeline.channel import Channel
+from device.pipeline.feeds import Feeds
+
+Value = bool | float | str | tuple[float, float, float, float] | None
+
+
+class Prepared(NamedTuple):
+    """A command that was proved for one channel: what puts it into force, or drops it."""
+
+    commit: Callable[[], LabelChange | None]
+    cancel: Callable[[], object] = lambda: None
+
+
+class DeviceActions(Protocol):
+    """What a command for the whole device may do."""
+
+    def set_interval(self, interval_s: float) -> None:
+        """Change the distance of health messages."""
+
+    def identify(self) -> None:
+        """Blink. Raises CommandError where there is no light."""
+
+    def reload(self) -> None:
+        """Take the configuration anew. Raises LabelcamError where it does not hold."""
+
+    def restart(self) -> None:
+        """End, and start again."""
+
+
+class Announcement(NamedTuple):
+    """How a row is shown to people; ``limits`` and ``step`` are of a number.
+
+    ``platform``, ``category`` and ``device_class`` are Home Assistant's.
+    """
+
+    title: str
+    platform: Literal["switch", "number", "select", "button"]
+    category: Literal["config", "diagnostic", ""] = "config"
+    limits: tuple[float, float] = (0.0, 1.0)
+    step: float = 0.01
+    unit: str = ""
+    device_class: str = ""
+    # Where the key of the entity was another before this table.
+    entity: str = ""
+
+
+class CameraControl(NamedTuple):
+    """A row for one camera, or for all; ``type`` None takes no value.
+
+    ``prepare`` proves the command for a channel: one for several is committed where none of
+    them refuses. It runs on a thread of its own where ``slow``. What is a field of Controls
+    outlives a restart.
+    """
+
+    key: str
+    type: Any
+    prepare: Callable[[Feeds, Channel, Any], Prepared]
+    announcement: Announcement | None = None
+    slow: bool = False
+    scope: Literal["camera"] = "camera"
+
+
+class DeviceControl(NamedTuple):
+    """A row for the device as a whole; ``act`` obeys, or raises LabelcamError."""
+
+    key: str
+    type: Any
+    act: Callable[[DeviceActions, Any], None]
+    announcement: Announcement
+    scope: Literal["device"] = "device"
+
+
+Control = CameraControl | DeviceControl
+
+
+def _limits(section: type, key: str) -> Any:
+    return get_type_hints(section, include_extras=True)[key]
+
+
+def _field(key: str) -> Callable[[Feeds, Channel, Value], Prepared]:
+    """What prepares the change of a field of Controls."""
+
+    def prepare(_feeds: Feeds, channel: Channel, value: Value) -> Prepared:
+        try:
+            channel.check(msgspec.structs.replace(channel.controls, **{key: value}))
+        except ValueError as error:
+            raise CommandError(key, str(error)) from None
+        return Prepared(
+            lambda: channel.apply(msgspec.structs.replace(channel.controls, **{key: value}))
+        )
+
+    return prepare
+
+
+def _model(feeds: Feeds, channel: Channel, name: str) -> Prepared:
+    if name not in feeds.models:
+        there = ", ".join(feeds.models)
+        raise CommandError("model", f"{name!r} is not installed; there are {there}")
+    model, classifier = feeds.open_model(channel, name)
+    return Prepared(lambda: channel.replace_model(name, model, classifier), cancel=classifier.close)
+
+
+def _snapshot(_feeds: Feeds, channel: Channel, _value: None) -> Prepared:
+    if not channel.controls.enabled:
+        raise CommandError("snapshot", f"camera {channel.name} is disabled; enable it")
+    return Prepared(channel.request_snapshot)
+
+
+_ROWS: tuple[Control, ...] = (
+    CameraControl("enabled", bool, _field("enabled"), Announcement("Enabled", "switch", "")),
+    CameraControl(
+        "enter",
+        _limits(config.Decide, "enter"),
+        _field("enter"),
+        Announcement("Threshold to enter", "number"),
+    ),
+    CameraControl(
+        "exit",
+        _limits(config.Decide, "exit"),
+        _field("exit"),
+        Announcement("Threshold to leave", "number"),
+    ),
+    CameraControl(
+        "max_fps",
+        _limits(config.Gate, "max_fps"),
+        _field("max_fps"),
+        Announcement("Frames at most", "number", limits=(0, 240), step=0.5, unit="fps"),
+    ),
+    CameraControl(
+        "model",
+        Annotated[str, Meta(min_length=1, max_length=255)],
+        _model,
+        Announcement("Model", "select"),
+        slow=True,
+    ),
+    CameraControl("region", _limits(config.Camera, "region"), _field("region")),
+    CameraControl("snapshot", None, _snapshot, Announcement("Snapshot", "button", "")),
+    DeviceControl(
+        "interval_s",
+        _limits(config.Mqtt, "interval_s"),
+        lambda device, value: device.set_interval(value),
+        Announcement(
+            "Health interval", "number", limits=(5, 3600), step=1, unit="s", entity="interval"
+        ),
+    ),
+    DeviceControl(
+        "identify",
+        None,
+        lambda device, _: device.identify(),
+        Announcement("Identify", "button", "diagnostic", device_class="identify"),
+    ),
+    DeviceControl(
+        "reload",
+        None,
+        lambda device, _: device.reload(),
+        Announcement("Reload configuration", "button"),
+    ),
+    DeviceControl(
+        "restart",
+        None,
+        lambda device, _: device.restart(),
+        Announcement("Restart", "button", device_class="restart"),
+    ),
+)
+CONTROLS: dict[str, Control] = {row.key: row for row in _ROWS}

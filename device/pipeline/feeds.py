@@ -1,0 +1,284 @@
+"""Every camera of the device with its channels, and the models that they share."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import msgspec
+
+from device import config
+from device.cameras import open_camera
+from device.cameras.supervisor import CameraSupervisor, Opener, close_all
+from device.errors import LabelcamError
+from device.events import Controls, LabelChange
+from device.frames import Frame, LatestFrame
+from device.health.meters import CameraMeter, Health
+from device.health.picture import PictureHealth
+from device.inference.choice import choose
+from device.library import catalog
+from device.library.catalog import Model
+from device.pipeline.channel import PREDICTIONS, Channel, ChannelSettings, camera_with, prove
+from device.pipeline.classifier import Classifier
+from device.pipeline.groups import load_groups
+
+_log = logging.getLogger("labelcam.node")
+
+
+class Feed:
+    """One camera's frames, and the channels that look at them."""
+
+    def __init__(self, camera: config.Camera, ready: threading.Condition, opener: Opener) -> None:
+        self.camera = camera
+        self.slot = LatestFrame(ready)
+        self.supervisor = CameraSupervisor(camera, self.slot, opener)
+        self.channels: list[Channel] = []
+        self.meters: list[CameraMeter] = []
+        self._picture = PictureHealth() if camera.watch_picture else None
+
+    def check_picture(self, frame: Frame) -> bool:
+        """Whether something else is wrong with the picture now; a recording is what it is."""
+        picture = self._picture
+        if picture is None or not self.supervisor.live or not picture.update(frame):
+            return False
+        what = ", ".join(picture.troubles) or "all right again"
+        _log.warning("camera %s: its picture is %s", self.camera.name, what)
+        return True
+
+    def lose(self, now: float) -> list[LabelChange]:
+        """Forget what was seen: the camera gives no frames."""
+        if self._picture is not None:
+            self._picture.reset()
+        return [change for channel in self.channels if (change := channel.lose(now))]
+
+    def update_meters(self) -> None:
+        """Write into the meters what does not come with a frame."""
+        supervisor = self.supervisor
+        for channel, meter in zip(self.channels, self.meters, strict=True):
+            channel.update_meter()
+            meter.seen, meter.dropped = self.slot.seen, self.slot.dropped
+            meter.source, meter.state = supervisor.source, supervisor.state
+            meter.problem, meter.reopenings = supervisor.problem, supervisor.reopenings
+            meter.age_ms, meter.malformed = supervisor.age_ms, supervisor.malformed
+            meter.left_behind, meter.openings = supervisor.left_behind, supervisor.openings
+            meter.picture = self._picture.troubles if self._picture is not None else ()
+
+
+class Feeds:
+    """The cameras, opened together; iterating gives each its turn.
+
+    Only ``open_model``, ``models`` and ``wake`` are for any thread, all else for the node's.
+    """
+
+    def __init__(self, settings: config.Config, health: Health) -> None:
+        self._ready = threading.Condition()
+        self._settings = settings
+        self._channel_settings = ChannelSettings(
+            settings.decide,
+            settings.gate,
+            load_groups(settings.decide.groups),
+            max(PREDICTIONS, settings.terminal.top),
+        )
+        self._health = health
+        self._feeds: list[Feed] = []
+        self._models: dict[config.Model, Model] = {}
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Every channel there is, in the order of the configuration."""
+        return [channel for feed in self._feeds for channel in feed.channels]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The everyday words that stand for classes, where there are any."""
+        return tuple(self._channel_settings.groups)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are installed, and the configured one where it is another."""
+        configured = (model_of(self._settings, camera).name for camera in self._settings.camera)
+        return tuple(dict.fromkeys((*catalog.installed(), *configured)))
+
+    @property
+    def ended(self) -> bool:
+        """Whether no camera will give another frame."""
+        return all(feed.slot.ended for feed in self._feeds)
+
+    def start(self) -> None:
+        """Begin to open every camera, each in a thread of its own, and come back at once.
+
+        Raises ModelError, LabelsError, before any is opened that they would concern.
+        """
+        for camera in self._settings.camera:
+            chosen = model_of(self._settings, camera)
+            if chosen not in self._models:
+                self._models[chosen] = catalog.find(chosen.name, chosen.labels)
+            wanted = self._models[chosen].file.picture_size
+            feed = Feed(camera, self._ready, partial(open_camera, wanted=wanted))
+            self._feeds.append(feed)
+            feed.supervisor.start()
+
+    def load(self, controls_of: Callable[[str, Controls], Controls]) -> None:
+        """Load the models and make the channels.
+
+        ``controls_of`` gives the controls of a camera in place of its configured ones.
+        """
+        for feed in self._feeds:
+            for camera in streams(feed.camera):
+                self._add_channel(feed, camera, controls_of)
+
+    def wait_until_open(self, stop: Callable[[], bool]) -> None:
+        """Wait for every camera, or until ``stop()``. Raises what opening one raised."""
+        for feed in self._feeds:
+            feed.supervisor.wait_until_open(stop)
+
+    def play(self) -> None:
+        """Let recordings run: whoever takes their frames is ready."""
+        for feed in self._feeds:
+            feed.supervisor.play()
+
+    def wake(self) -> None:
+        """Have ``wait`` look again; for any thread."""
+        with self._ready:
+            self._ready.notify_all()
+
+    def wait(self, timeout_s: float, more: Callable[[], bool]) -> None:
+        """Wait for a frame, for an end that nobody has noticed, or until ``more()``."""
+        with self._ready:
+            self._ready.wait_for(lambda: more() or self._pending, timeout_s)
+
+    @property
+    def _pending(self) -> bool:
+        return any(feed.slot.pending for feed in self._feeds)
+
+    def __iter__(self) -> Iterator[tuple[Feed, Frame]]:
+        """The newest frame of each camera that has one, so that a fast one starves none."""
+        for feed in self._feeds:
+            if (frame := feed.slot.take()) is not None:
+                yield feed, frame
+
+    def check(self) -> tuple[bool, list[LabelChange]]:
+        """Notice cameras that stalled, were lost or are back; what that changed.
+
+        Raises the CameraError of one that was given up, when no other works, or when
+        nothing but a new process can bring it back.
+        """
+        changed = [feed for feed in self._feeds if feed.supervisor.check()]
+        changes: list[LabelChange] = []
+        for feed in changed:
+            # A recording that ended is the past as well, where other cameras go on.
+            over = feed.slot.ended and len(self._feeds) > 1
+            if feed.supervisor.state in ("stalled", "lost") or over:
+                changes += feed.lose(time.monotonic())
+        supervisors = [feed.supervisor for feed in self._feeds]
+        none_works = not any(supervisor.state == "live" for supervisor in supervisors)
+        for supervisor in supervisors:
+            if supervisor.gave_up() and (none_works or supervisor.stuck):
+                raise supervisor.failure()
+        return bool(changed), changes
+
+    def update_meters(self) -> None:
+        """Write into the meters what does not come with a frame."""
+        for feed in self._feeds:
+            feed.update_meters()
+
+    def open_model(self, channel: Channel, name: str) -> tuple[Model, Classifier]:
+        """Another model for a channel, proved to work; takes as long as loading one does.
+
+        Raises ModelError, LabelsError, ConfigError, and what running it raises.
+        """
+        configured = model_of(self._settings, channel.camera)
+        model = catalog.find(name, configured.labels if name == configured.name else "")
+        classifier = self._classifier(model, camera_with(channel.camera, channel.controls))
+        try:
+            prove(classifier, name)
+            self._channel_settings.decider(model, channel.controls)
+        except BaseException:
+            classifier.close()
+            raise
+        return model, classifier
+
+    def configured_controls(self, camera: config.Camera) -> Controls:
+        """What is in force where no command changed it."""
+        decide, gate = self._settings.decide, self._settings.gate
+        model = model_of(self._settings, camera).name
+        return Controls(True, decide.enter, decide.exit, gate.max_fps, model, camera.region)
+
+    def close(self) -> None:
+        """Close the cameras."""
+        close_all(feed.supervisor for feed in self._feeds)
+
+    def close_models(self) -> None:
+        """Let the models go."""
+        for channel in self.channels:
+            channel.close()
+
+    def _add_channel(
+        self,
+        feed: Feed,
+        camera: config.Camera,
+        controls_of: Callable[[str, Controls], Controls],
+    ) -> None:
+        model, controls = self._controls(camera, controls_of)
+        classifier = self._classifier(model, camera_with(camera, controls))
+        source = feed.supervisor.source
+        meter = self._health.camera(camera.name, source, classifier.description)
+        feed.meters.append(meter)
+        feed.channels.append(
+            Channel(
+                camera,
+                self._channel_settings,
+                controls,
+                model,
+                classifier,
+                feed.supervisor,
+                meter,
+            )
+        )
+
+    def _controls(
+        self, camera: config.Camera, controls_of: Callable[[str, Controls], Controls]
+    ) -> tuple[Model, Controls]:
+        """The model and controls of a camera: as configured, or as a command last set them."""
+        original = self.configured_controls(camera)
+        configured = self._models[model_of(self._settings, camera)]
+        try:
+            controls = controls_of(camera.name, original)
+            camera_with(camera, controls)
+            same = controls.model == original.model
+            model = configured if same else catalog.find(controls.model)
+            self._channel_settings.decider(model, controls)
+        except (LabelcamError, ValueError) as error:
+            _log.warning(
+                "camera %s: what commands set no longer holds (%s); starting as configured",
+                camera.name,
+                error,
+            )
+            return configured, original
+        return model, controls
+
+    def _classifier(self, model: Model, camera: config.Camera) -> Classifier:
+        """A classifier for the camera, beside another of the same model where there is one."""
+        path = model.file.path
+        same = (c.classifier for c in self.channels if c.model.file.path == path)
+        beside = next(same, None)
+        settings = self._settings.model
+        # Measured before the first inference only: beside one, a measurement tells nothing.
+        choice = choose(model.file, settings, may_measure=not self.channels and not beside)
+        return Classifier(model, settings, camera, beside, choice=choice, wait=False)
+
+
+def model_of(settings: config.Config, camera: config.Camera) -> config.Model:
+    """``[model]``, with the camera's own in place of its name and labels."""
+    if not camera.model:
+        return settings.model
+    return msgspec.structs.replace(settings.model, name=camera.model, labels=camera.labels)
+
+
+def streams(camera: config.Camera) -> list[config.Camera]:
+    """The camera, or one of each of its regions, named ``camera/region``."""
+    return [
+        msgspec.structs.replace(camera, name=f"{camera.name}/{r.name}", region=r.box, regions=())
+        for r in camera.regions
+    ] or [camera]

@@ -1,0 +1,44 @@
+"""What the process is asked by signals."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Signals:
+    """Flags that the handlers set and the main loop reads, while it is entered.
+
+    ``stop`` after SIGINT or SIGTERM. ``reload`` after SIGHUP, which is only handled where
+    ``reloads``: elsewhere it says what it says everywhere, that the terminal has gone.
+
+    Plain attributes: a handler runs between any two instructions of the main thread, and an
+    Event's ``set`` takes a lock that this thread may hold already, for ever then. A wait that
+    a signal interrupts goes on after the handler, so whoever waits does it in short turns.
+    """
+
+    def __init__(self, *, reloads: bool) -> None:
+        self.stop = False
+        self.reload = False
+        self._numbers = [signal.SIGINT, signal.SIGTERM] + [signal.SIGHUP] * reloads
+        self._before: dict[int, signal._HANDLER] = {}
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stop = True
+
+    def __enter__(self) -> Self:
+        """Itself, with the handlers in place."""
+        self._before = {number: signal.signal(number, self._handle) for number in self._numbers}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""A channel whose recording plays faster, or later, than it was made."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from device import config
+from device.events import UNAVAILABLE, DeviceHealth, LabelChange, Observation
+from device.frames import Frame, PixelFormat
+from device.node import Node
+from device.sinks.record import RecordSink
+from tests.sinks.examples import observation
+
+
+class Recorder:
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.changes: list[LabelChange] = []
+        self.observed: list[Observation] = []
+
+    def observe(self, observation: Observation) -> None:
+        self.observed.append(observation)
+
+    def change(self, change: LabelChange) -> None:
+        self.changes.append(change)
+
+    def report(self, health: DeviceHealth) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def recording(folder: Path, *, frames: int, distance_s: float) -> Path:
+    """Frames of plain red."""
+    sink = RecordSink(folder, 3600, 1 << 24, lossless=True)
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :, 2] = 255
+    for number in range(frames):
+        frame = Frame(pixels, PixelFormat.BGR, 8, 8, number, 1000 + number * distance_s)
+        sink.observe(msgspec.structs.replace(observation(), frame=frame))
+    sink.close()
+    return folder
+
+
+def played(colours: Callable[..., Path], *cameras: config.Camera, frames: int | None) -> Recorder:
+    recorder = Recorder()
+    settings = config.Config(
+        camera=cameras,
+        model=config.Model(name=str(colours(softmax=True)), delegate="none", threads=1),
+        decide=config.Decide(smoothing_s=0.0, min_hold_s=0.0, enter=0.34, exit=0.33),
+        terminal=config.Terminal(enabled=False),
+    )
+    Node(settings, frames=frames, sinks=(lambda: recorder,)).run()
+    return recorder
+
+
+def test_a_label_was_never_held_for_less_than_no_time(
+    colours: Callable[..., Path], tmp_path: Path
+) -> None:
+    # An hour of recording is over in a moment, far ahead of the clock.
+    folder = recording(tmp_path / "out", frames=60, distance_s=60)
+    fast = config.Camera(name="fast", source=f"replay:{folder}?pace=max")
+    live = config.Camera(name="live", source="synthetic", fps=100)
+    recorder = played(colours, fast, live, frames=200)
+    lost = [change for change in recorder.changes if change.label == UNAVAILABLE]
+    assert [change.camera for change in lost] == ["fast"]
+    assert lost[0].held_s >= 0
+    times = [change.at for change in recorder.changes if change.camera == "fast"]
+    assert times == sorted(times)
+
+
+def test_a_replayed_frame_is_as_old_as_it_is_late(
+    colours: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = recording(tmp_path / "out", frames=20, distance_s=0.01)
+    # Late in a second of the clock: times of whole seconds made frames up to a second old.
+    time.sleep(0.9 - time.monotonic() % 0.9)
+    recorder = played(colours, config.Camera(name="door", source=f"replay:{folder}"), frames=None)
+    assert len(recorder.observed) == 20
+    ages = sorted(seen.latency_ms for seen in recorder.observed)
+    assert ages[len(ages) // 2] < 100
+
+
+def test_the_terminal_does_not_limit_what_others_get(colours: Callable[..., Path]) -> None:
+    recorder = Recorder()
+    settings = config.Config(
+        camera=(config.Camera(source="synthetic", fps=100),),
+        model=config.Model(name=str(colours(softmax=True)), delegate="none", threads=1),
+        terminal=config.Terminal(enabled=False, top=1),
+    )
+    Node(settings, frames=2, sinks=(lambda: recorder,)).run()
+    assert len(recorder.observed[0].predictions) == 3
