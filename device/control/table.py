@@ -5,7 +5,7 @@ from the rows. Values have the limits of the configuration, since its own types 
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -43,20 +43,20 @@ class DeviceActions(Protocol):
 
 
 class Announcement(NamedTuple):
-    """How a row is shown to people; ``limits`` and ``step`` are of a number.
+    """How a row is shown to people; ``step`` is of a number, ``words`` are the page's.
 
-    ``platform``, ``category`` and ``device_class`` are Home Assistant's.
+    ``platform``, ``category`` and ``device_class`` are Home Assistant's; ``entity`` is the key
+    of its entity where that is not the row's.
     """
 
     title: str
     platform: Literal["switch", "number", "select", "button"]
     category: Literal["config", "diagnostic", ""] = "config"
-    limits: tuple[float, float] = (0.0, 1.0)
     step: float = 0.01
     unit: str = ""
     device_class: str = ""
-    # Where the key of the entity was another before this table.
     entity: str = ""
+    words: str = ""
 
 
 class CameraControl(NamedTuple):
@@ -86,6 +86,14 @@ class DeviceControl(NamedTuple):
 
 
 Control = CameraControl | DeviceControl
+
+
+def limits(control: Control) -> tuple[float, float]:
+    """The least and the greatest number that a row takes."""
+    meta = next(one for one in get_args(control.type) if isinstance(one, Meta))
+    assert meta.ge is not None
+    assert meta.le is not None
+    return meta.ge, meta.le
 
 
 def _limits(section: type, key: str) -> Any:
@@ -122,24 +130,29 @@ def _snapshot(_feeds: Feeds, channel: Channel, _value: None) -> Prepared:
 
 
 _ROWS: tuple[Control, ...] = (
-    CameraControl("enabled", bool, _field("enabled"), Announcement("Enabled", "switch", "")),
+    CameraControl(
+        "enabled",
+        bool,
+        _field("enabled"),
+        Announcement("Enabled", "switch", "", words="Look at the picture"),
+    ),
     CameraControl(
         "enter",
         _limits(config.Decide, "enter"),
         _field("enter"),
-        Announcement("Threshold to enter", "number"),
+        Announcement("Threshold to enter", "number", words="A label begins at"),
     ),
     CameraControl(
         "exit",
         _limits(config.Decide, "exit"),
         _field("exit"),
-        Announcement("Threshold to leave", "number"),
+        Announcement("Threshold to leave", "number", words="and ends under"),
     ),
     CameraControl(
         "max_fps",
         _limits(config.Gate, "max_fps"),
         _field("max_fps"),
-        Announcement("Frames at most", "number", limits=(0, 240), step=0.5, unit="fps"),
+        Announcement("Frames at most", "number", step=0.5, unit="fps"),
     ),
     CameraControl(
         "model",
@@ -154,9 +167,7 @@ _ROWS: tuple[Control, ...] = (
         "interval_s",
         _limits(config.Mqtt, "interval_s"),
         lambda device, value: device.set_interval(value),
-        Announcement(
-            "Health interval", "number", limits=(5, 3600), step=1, unit="s", entity="interval"
-        ),
+        Announcement("Health interval", "number", step=1, unit="s", entity="interval"),
     ),
     DeviceControl(
         "identify",

@@ -9,12 +9,24 @@ import math
 from typing import Any, NamedTuple
 
 from device import __version__
+from device.control.table import CONTROLS, limits
 from device.sinks.mqtt.topics import Topics, slug
 
 # With more labels than this a sensor is text; as an enumeration it would list them all.
 _ENUM_LABELS = 40
 
 Component = dict[str, Any]
+
+_OF_PLATFORM: dict[str, Component] = {
+    "button": {},
+    "number": {"mode": "box", "value_template": "{{ value_json.value }}"},
+    "select": {"value_template": "{{ value_json.value }}"},
+    "switch": {
+        "payload_on": "true",
+        "payload_off": "false",
+        "value_template": "{{ value_json.value | tojson }}",
+    },
+}
 
 
 class CameraEntities(NamedTuple):
@@ -43,10 +55,10 @@ def components(
         alone = len(cameras) == 1
         found |= _camera(topics, camera, alone=alone, expire_s=expire_s, images=images)
         if commands:
-            found |= _controls(topics, camera, models, alone=alone, images=images)
+            found |= _controls(topics, camera.name, models, alone=alone, images=images)
     found |= _diagnostics(topics, expire_s)
     if commands:
-        found |= _device_controls(topics)
+        found |= _controls(topics, None, models, alone=True, images=images)
     for key, component in found.items():
         component["unique_id"] = f"{topics.client_id}-{key}"
         entity = f"{topics.node_slug}_{key}".replace("-", "_")
@@ -154,61 +166,39 @@ def _camera(
 
 
 def _controls(
-    topics: Topics, camera: CameraEntities, models: tuple[str, ...], *, alone: bool, images: bool
+    topics: Topics, camera: str | None, models: tuple[str, ...], *, alone: bool, images: bool
 ) -> dict[str, Component]:
-    prefix, name = topics.slugs[camera.name], camera.name
-    found: dict[str, Component] = {
-        f"{prefix}-enabled": {
-            "platform": "switch",
-            "name": _named("Enabled", name, alone=alone),
-            "payload_on": "true",
-            "payload_off": "false",
-            "value_template": "{{ value_json.value | tojson }}",
-        },
-        f"{prefix}-enter": _number(_named("Threshold to enter", name, alone=alone), 0, 1, 0.01),
-        f"{prefix}-exit": _number(_named("Threshold to leave", name, alone=alone), 0, 1, 0.01),
-        f"{prefix}-max-fps": {
-            **_number(_named("Frames at most", name, alone=alone), 0, 240, 0.5),
-            "unit_of_measurement": "fps",
-        },
-        f"{prefix}-model": {
-            "platform": "select",
-            "name": _named("Model", name, alone=alone),
-            "options": list(models),
-            "entity_category": "config",
-            "value_template": "{{ value_json.value }}",
-        },
-    }
-    for key, component in found.items():
-        command = key.removeprefix(f"{prefix}-").replace("-", "_")
-        component["state_topic"] = topics.of(name, command)
-        component["command_topic"] = topics.command(name, command)
-    if images:
-        found[f"{prefix}-snapshot"] = {
-            "platform": "button",
-            "name": _named("Snapshot", name, alone=alone),
-            "command_topic": topics.command(name, "snapshot"),
+    """The entities of what can be commanded: of a camera, or of the device where it is None."""
+    found: dict[str, Component] = {}
+    for row in CONTROLS.values():
+        shown = row.announcement
+        if shown is None or (row.scope == "camera") != (camera is not None):
+            continue
+        if row.key == "snapshot" and not images:
+            continue
+        component: Component = {
+            "platform": shown.platform,
+            "name": shown.title if camera is None else _named(shown.title, camera, alone=alone),
+            "command_topic": topics.command(camera, row.key),
+            **_OF_PLATFORM[shown.platform],
         }
+        if shown.platform != "button":
+            component["state_topic"] = topics.of(camera, row.key)
+        if shown.platform == "number":
+            least, most = limits(row)
+            component |= {"min": least, "max": most, "step": shown.step}
+        if shown.platform == "select":
+            component["options"] = list(models)
+        for key, value in (
+            ("entity_category", shown.category),
+            ("unit_of_measurement", shown.unit),
+            ("device_class", shown.device_class),
+        ):
+            if value:
+                component[key] = value
+        entity = shown.entity or row.key.replace("_", "-")
+        found[entity if camera is None else f"{topics.slugs[camera]}-{entity}"] = component
     return found
-
-
-def _device_controls(topics: Topics) -> dict[str, Component]:
-    return {
-        "interval": {
-            **_number("Health interval", 5, 3600, 1),
-            "unit_of_measurement": "s",
-            "state_topic": topics.of(None, "interval_s"),
-            "command_topic": topics.command(None, "interval_s"),
-        },
-        "restart": _button(topics, "Restart", "restart"),
-        "identify": _button(topics, "Identify", "identify"),
-        "reload": {
-            "platform": "button",
-            "name": "Reload configuration",
-            "entity_category": "config",
-            "command_topic": topics.command(None, "reload"),
-        },
-    }
 
 
 def _diagnostics(topics: Topics, expire_s: int) -> dict[str, Component]:
@@ -249,29 +239,6 @@ def _diagnostics(topics: Topics, expire_s: int) -> dict[str, Component]:
         component["entity_category"] = "diagnostic"
         component["expire_after"] = expire_s
     return found
-
-
-def _number(name: str, least: float, most: float, step: float) -> Component:
-    return {
-        "platform": "number",
-        "name": name,
-        "min": least,
-        "max": most,
-        "step": step,
-        "mode": "box",
-        "entity_category": "config",
-        "value_template": "{{ value_json.value }}",
-    }
-
-
-def _button(topics: Topics, name: str, key: str) -> Component:
-    return {
-        "platform": "button",
-        "name": name,
-        "device_class": key,
-        "entity_category": "config" if key == "restart" else "diagnostic",
-        "command_topic": topics.command(None, key),
-    }
 
 
 def _named(what: str, camera: str, *, alone: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from device import __version__, config
+from device.control.table import CONTROLS, limits
 from device.events import DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
@@ -64,6 +65,17 @@ class LogLine(msgspec.Struct, frozen=True):
     age_s: float
 
 
+class ControlRow(msgspec.Struct, frozen=True):
+    """A switch or a number of a camera that a command changes; ``step`` is 0 of a switch."""
+
+    key: str
+    words: str
+    least: float = 0.0
+    most: float = 1.0
+    step: float = 0.0
+    unit: str = ""
+
+
 class State(msgspec.Struct, frozen=True):
     """Everything at once; ``health`` is None until the device reported for the first time.
 
@@ -75,6 +87,7 @@ class State(msgspec.Struct, frozen=True):
     commands: bool
     token: bool
     cameras: tuple[View, ...]
+    controls: tuple[ControlRow, ...]
     health: DeviceHealth | None
     changes: tuple[Change, ...]
     log: tuple[LogLine, ...]
@@ -105,6 +118,20 @@ class Refusal(msgspec.Struct, frozen=True):
     """Why a request was refused, in one line."""
 
     error: str
+
+
+def _control_rows() -> tuple[ControlRow, ...]:
+    rows = []
+    for row in CONTROLS.values():
+        shown = row.announcement
+        if row.scope == "device" or shown is None:
+            continue
+        words = shown.words or shown.title
+        if shown.platform == "switch":
+            rows.append(ControlRow(row.key, words))
+        elif shown.platform == "number":
+            rows.append(ControlRow(row.key, words, *limits(row), shown.step, shown.unit))
+    return tuple(rows)
 
 
 class WebState:
@@ -157,6 +184,7 @@ class WebState:
             commands=self._settings.commands,
             token=self._token,
             cameras=self.views(),
+            controls=_control_rows(),
             health=self.device,
             changes=self.changes_after(0)[0],
             log=self.log.lines_after(0)[0],

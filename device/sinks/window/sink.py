@@ -16,6 +16,7 @@ import pygame
 
 from device import config
 from device.control.commands import Answer, Command, Device
+from device.control.table import CONTROLS, limits
 from device.errors import CommandError, OutputClosed, SinkError
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.picture import ROTATIONS, jpeg, upright
@@ -166,7 +167,8 @@ class WindowSink:
         controls = next((c.controls for c in healths if c.name == self._camera), None)
         if controls is None:
             return
-        value = round(min(1.0, max(_STEP, controls.enter + step)), 2)
+        _, most = limits(CONTROLS["enter"])
+        value = round(min(most, max(_STEP, controls.enter + step)), 2)
 
         def report(answer: Answer) -> None:
             self._show_note(answer.error or f"a label begins at {value:.2f}")

@@ -1,4 +1,4 @@
-// The switch, the thresholds and the region of the camera that is shown.
+// What commands change of the camera that is shown: the device lists the switches and numbers.
 const $ = (id) => document.getElementById(id);
 const WHOLE = [0, 0, 1, 1];
 const LEAST = 0.05;
@@ -11,19 +11,17 @@ export function watchControls(page, order) {
     await order(page.camera, key, value);
     fields.forEach((field) => touched.delete(field));
   };
-  $("enabled").onclick = () => {
-    const on = $("enabled").getAttribute("aria-checked") !== "true";
-    $("enabled").setAttribute("aria-checked", String(on));
-    send("enabled", on, []);
+  $("rows").onclick = ({ target }) => {
+    if (target.getAttribute("role") !== "switch") return;
+    const on = target.getAttribute("aria-checked") !== "true";
+    target.setAttribute("aria-checked", String(on));
+    send(target.id, on, []);
   };
-  for (const key of ["enter", "exit"]) {
-    const field = $(key);
-    field.oninput = () => {
-      touched.add(field);
-      $(`${key}-value`).textContent = Number(field.value).toFixed(2);
-    };
-    field.onchange = () => send(key, Number(field.value), [field]);
-  }
+  $("rows").oninput = ({ target }) => {
+    touched.add(target);
+    showNumber(target, Number(target.value));
+  };
+  $("rows").onchange = ({ target }) => send(target.id, Number(target.value), [target]);
   for (const field of edges) {
     field.oninput = () => touched.add(field);
     field.onchange = () => send("region", edges.map((edge) => Number(edge.value) / 100), edges);
@@ -36,7 +34,36 @@ export function watchControls(page, order) {
   });
 }
 
+function makeRow({ key, words, least, most, step, unit }) {
+  const row = document.createElement("div");
+  row.className = "row";
+  row.innerHTML = step
+    ? '<label></label><output></output><input type="range">'
+    : '<span></span><button role="switch"></button>';
+  const [name, , field = row.lastChild] = row.children;
+  name.textContent = words;
+  field.id = key;
+  if (step) {
+    Object.assign(field, { min: least, max: most, step });
+    name.htmlFor = row.children[1].htmlFor = key;
+    field.dataset.unit = unit;
+    field.dataset.digits = step < 0.1 ? 2 : 1;
+  } else {
+    name.id = `${key}-text`;
+    field.setAttribute("aria-labelledby", name.id);
+  }
+  return row;
+}
+
+function showNumber(field, value) {
+  const { unit, digits } = field.dataset;
+  field.previousElementSibling.textContent = `${value.toFixed(digits)} ${unit}`.trim();
+}
+
 export function showControls({ state, camera }) {
+  if ($("rows").childElementCount !== state.controls.length) {
+    $("rows").replaceChildren(...state.controls.map(makeRow));
+  }
   const health = state.health?.cameras.find((one) => one.name === camera);
   const controls = health?.controls;
   const allowed = state.commands && Boolean(controls);
@@ -48,11 +75,14 @@ export function showControls({ state, camera }) {
     ? "Drag on the picture to choose what it looks at."
     : "Controls are turned off in the configuration.";
   if (!controls) return;
-  $("enabled").setAttribute("aria-checked", String(controls.enabled));
-  for (const key of ["enter", "exit"]) {
-    if (touched.has($(key))) continue;
-    $(key).value = controls[key];
-    $(`${key}-value`).textContent = controls[key].toFixed(2);
+  for (const { key, step } of state.controls) {
+    const field = $(key);
+    if (!step) {
+      field.setAttribute("aria-checked", String(controls[key]));
+    } else if (!touched.has(field)) {
+      field.value = controls[key];
+      showNumber(field, controls[key]);
+    }
   }
   const region = state.cameras.find((one) => one.name === camera).region;
   edges.forEach((field, n) => {
