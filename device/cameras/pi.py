@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from device import config
-from device.cameras import Camera, Size
+from device.cameras import Camera, Request, Size
 from device.errors import CameraError, CameraStalled, ConfigError, DependencyError
 from device.frames import Frame, PixelFormat
 
@@ -41,6 +41,12 @@ _WHITE_BALANCES = {
 _DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 _log = logging.getLogger("labelcam.cameras")
+
+
+def open_source(request: Request) -> Camera:
+    """The camera of ``pi`` or ``pi:NUMBER-or-MODEL``."""
+    which = request.source.partition(":")[2]
+    return PiCamera(request.settings, request.stop, which, request.wanted)
 
 
 class PiCamera(Camera):

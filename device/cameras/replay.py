@@ -5,11 +5,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from device.cameras import Camera
+from device.cameras import Camera, Request
 from device.cameras.pace import Pace
 from device.errors import CameraError, UsageError
 from device.frames import Frame
 from device.sinks.record import TICKS_PER_S, entries, frame_of
+
+
+def open_source(request: Request) -> Camera:
+    """The recording of ``replay:FOLDER``."""
+    return ReplayCamera(request.source, request.stop)
 
 
 class ReplayCamera(Camera):

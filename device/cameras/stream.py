@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device import config
-from device.cameras import Camera
+from device.cameras import REMEDY, Camera, Request, shown
 from device.cameras.pace import Pace
-from device.errors import CameraError, CameraStalled, ConfigError
+from device.errors import CameraError, CameraStalled, ConfigError, UsageError
 from device.frames import Frame
 from device.recordings.pictures import as_frame, quiet_opencv
 
@@ -29,6 +29,14 @@ _MISSING_SHARE_MAX = 0.05
 # Longer between two frames is a broken time stamp, not a pause.
 _STEP_MAX_S = 10.0
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+
+
+def open_source(request: Request) -> Camera:
+    """The camera at an http(s) or rtsp(s) address."""
+    scheme = request.source.partition("://")[0].lower()
+    if scheme not in ("http", "https", "rtsp", "rtsps"):
+        raise UsageError(f"camera {shown(request.source)}: {scheme}:// is not a camera; {REMEDY}")
+    return open_url(request.source, shown(request.source), request.settings, request.stop)
 
 
 def open_video(path: Path, source: str, stop: threading.Event) -> Camera:

@@ -7,13 +7,18 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from device import config
-from device.cameras import Camera
+from device.cameras import Camera, Request
 from device.cameras.pace import Pace
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat, Pixels
 
 _KNOBS = ("frames", "stall_after", "fail_after")
 _STALLED_AFTER_S = 2.0
+
+
+def open_source(request: Request) -> Camera:
+    """The scene of ``synthetic`` or ``synthetic?KNOB=N&KNOB=N``."""
+    return SyntheticCamera(request.settings, request.stop, request.source.partition("?")[2])
 
 
 class SyntheticCamera(Camera):

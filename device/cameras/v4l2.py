@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from device import config
-from device.cameras import Camera
+from device.cameras import Camera, Request
 from device.cameras.v4l2_device import Capabilities, Device, Filled, Layout, Mode, problem_of
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat, Pixels
@@ -43,6 +43,16 @@ _USB = re.compile(
 )
 
 _log = logging.getLogger("labelcam.cameras")
+
+
+def open_source(request: Request) -> Camera:
+    """The camera of ``/dev/videoN``, ``N``, ``usb:VENDOR:PRODUCT`` or ``bus:PATH``."""
+    source = request.source
+    if source.startswith(("usb:", "bus:")):
+        path = find_by_name(source)
+    else:
+        path = Path(f"/dev/video{source}" if source.isdecimal() else source)
+    return V4l2Camera(path, request.settings, request.stop)
 
 
 class V4l2Camera(Camera):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from device import config
-from device.cameras import FOOTAGE, Camera, open_camera, shown, stream
+from device.cameras import Camera, open_camera, shown, stream
+from device.cameras.files import FOOTAGE
 from device.cameras.pace import Pace
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat
@@ -115,7 +116,7 @@ class TestVideo:
         assert (frames[0].width, frames[0].height) == (640, 480)
 
     def test_missing_footage(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr("device.cameras.FOOTAGE", tmp_path / "demo.mp4")
+        monkeypatch.setattr("device.cameras.files.FOOTAGE", tmp_path / "demo.mp4")
         assert refused("footage") == (
             f"camera footage: {tmp_path / 'demo.mp4'} is missing; get the whole project again"
         )
