@@ -14,7 +14,7 @@ from device.health.meters import CameraMeter
 from device.library.catalog import Model
 from device.pipeline.classifier import Classifier
 from device.pipeline.decider import Decider, Decision
-from device.pipeline.gate import Gate
+from device.pipeline.gate import Gate, open_gates
 from device.pipeline.groups import Groups
 
 # Of each frame, so many of the model's best labels go out: what the page, the window and a
@@ -58,7 +58,7 @@ class Channel:
         self.classifier = classifier
         self._supervisor = supervisor
         self._meter = meter
-        self._gate = self._gate_for(controls)
+        self._gates = self._gates_for(controls)
         self._decider = settings.decider(model, controls)
         self._reported: str | None = None
         self._changed_at = 0.0
@@ -71,11 +71,11 @@ class Channel:
         return (*self._decider.names, self._settings.decide.unknown)
 
     def process(self, frame: Frame) -> Observation | None:
-        """The frame classified and decided on; None where the gate turned it away.
+        """The frame classified and decided on; None where a gate turned it away.
 
         Raises InferenceError.
         """
-        if not (self.controls.enabled and self._gate.admits(frame)):
+        if not (self.controls.enabled and all(gate.admits(frame) for gate in self._gates)):
             return None
         scores = self.classifier.classify(frame)
         scored = time.perf_counter()
@@ -123,7 +123,7 @@ class Channel:
         before, self.controls = self.controls, controls
         self._decider.retune(controls.enter, controls.exit)
         if controls.max_fps != before.max_fps:
-            self._gate = self._gate_for(controls)
+            self._gates = self._gates_for(controls)
         if controls.region != before.region:
             self.classifier.look_at(camera_with(self.camera, controls))
         # What was seen before a pause says nothing of what is there after it.
@@ -152,8 +152,8 @@ class Channel:
         """Let the model go."""
         self.classifier.close()
 
-    def _gate_for(self, controls: Controls) -> Gate:
-        return Gate(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps))
+    def _gates_for(self, controls: Controls) -> tuple[Gate, ...]:
+        return open_gates(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps))
 
     def _change(self, decision: Decision) -> LabelChange:
         previous = decision.previous

@@ -1,10 +1,20 @@
-"""Whether a frame is worth an inference."""
+"""Whether a frame is worth an inference: each gate of the table has to admit it."""
+
+from collections.abc import Callable
+from typing import Protocol
 
 from device.config import Gate as Settings
 from device.frames import Frame
 
 
-class Gate:
+class Gate(Protocol):
+    """What may keep a frame of one channel from the model."""
+
+    def admits(self, frame: Frame) -> bool:
+        """Whether the frame should be classified."""
+
+
+class RateGate:
     """Admits at most ``max_fps`` frames a second on average; 0 admits every frame.
 
     Frames are due at fixed distances from the first, not from the last one admitted: with
@@ -35,3 +45,12 @@ class Gate:
         # What a pause left unused is lost, save for one frame: no burst follows it.
         self._due = max(self._due + self._period_s, at)
         return True
+
+
+# In the order in which they are asked; the first that does not admit a frame has turned it away.
+GATES: tuple[Callable[[Settings], Gate], ...] = (RateGate,)
+
+
+def open_gates(settings: Settings) -> tuple[Gate, ...]:
+    """The gates of one channel."""
+    return tuple(make(settings) for make in GATES)
