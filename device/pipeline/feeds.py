@@ -35,6 +35,7 @@ class Feed:
         self.supervisor = CameraSupervisor(camera, self.slot, opener)
         self.channels: list[Channel] = []
         self.meters: list[CameraMeter] = []
+        self.gives_frames = True
         self._picture = PictureHealth() if camera.watch_picture else None
 
     def check_picture(self, frame: Frame) -> bool:
@@ -164,19 +165,22 @@ class Feeds:
         Raises the CameraError of one that was given up, when no other works, or when
         nothing but a new process can bring it back.
         """
-        changed = [feed for feed in self._feeds if feed.supervisor.check()]
+        changed = [feed.supervisor.check() for feed in self._feeds]
         changes: list[LabelChange] = []
-        for feed in changed:
-            # A recording that ended is the past as well, where other cameras go on.
+        for feed in self._feeds:
+            before = feed.gives_frames
+            # A recording is over once its last frame was taken; where other cameras go on,
+            # what it showed is the past as well.
             over = feed.slot.ended and len(self._feeds) > 1
-            if feed.supervisor.state in ("stalled", "lost") or over:
+            feed.gives_frames = feed.supervisor.state not in ("stalled", "lost") and not over
+            if before and not feed.gives_frames:
                 changes += feed.lose(time.monotonic())
         supervisors = [feed.supervisor for feed in self._feeds]
         none_works = not any(supervisor.state == "live" for supervisor in supervisors)
         for supervisor in supervisors:
             if supervisor.gave_up() and (none_works or supervisor.stuck):
                 raise supervisor.failure()
-        return bool(changed), changes
+        return any(changed), changes
 
     def update_meters(self) -> None:
         """Write into the meters what does not come with a frame."""
