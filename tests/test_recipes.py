@@ -23,10 +23,13 @@ from device.pipeline import gate
 from device.pipeline.channel import Channel
 from device.pipeline.feeds import Feeds
 from device.sinks import open_sinks
-from device.sinks.mqtt import discovery
+from device.sinks.mqtt.announced import Announced
+from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.topics import Topics
 from device.sinks.outlet import Run
 from device.sinks.web.state import WebState
+from tests.mqtt.conftest import Device
+from tests.sinks.examples import device_health
 
 
 class DummyCamera(Camera):
@@ -96,8 +99,8 @@ def test_a_thing_to_command(colours: Callable[..., Path], monkeypatch: pytest.Mo
     command = parse("camera", "dummy", b"0.5", ["camera"])
     topics = Topics("labelcam", "garden", ["camera"])
     assert topics.addressed("labelcam/garden/camera/set/dummy") == ("camera", "dummy")
-    cameras = (discovery.CameraEntities("camera", ("cat",), ()),)
-    found = discovery.components(topics, cameras, (), interval_s=9, commands=True, images=False)
+    told_once = Announced(Path("/dev/null/nowhere"))
+    found = Discovery(config.Mqtt(), topics, Device(), (), told_once).entities(device_health())
     assert (found["camera-dummy"]["name"], found["camera-dummy"]["max"]) == ("Dummy", 1)
     page = WebState(config.Web(), [config.Camera()], token=False).whole()
     assert [one.words for one in page.controls if one.key == "dummy"] == ["Dummy"]

@@ -93,7 +93,7 @@ def boot_partition(subject: Subject) -> Finding:
 
 def tls(subject: Subject) -> Finding:
     """The way to the broker is encrypted where it should be, with files that can be used."""
-    from device.sinks.mqtt.connection import tls_context
+    from device.sinks.mqtt.broker import tls_context
 
     settings = subject.settings.mqtt
     if not settings.enabled:

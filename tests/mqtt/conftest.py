@@ -20,6 +20,7 @@ from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange
 from device.frames import Frame, PixelFormat
 from device.sinks.mqtt import retry
 from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
 from tests.sinks.examples import camera_health, change, device_health, observation
@@ -34,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for seconds until a connection is tried again."""
     monkeypatch.setattr(retry, "FIRST_S", 0.02)
     monkeypatch.setattr(retry, "SLOW_S", 0.02)
-    monkeypatch.setattr(mqtt, "_GOODBYE_S", 0.2)
+    monkeypatch.setattr(mqtt, "GOODBYE_S", 0.2)
 
 
 @pytest.fixture
@@ -131,6 +132,8 @@ class Device:
 class Rig:
     """A sink with its device and its state directory; makes new ones on the same state."""
 
+    door: Door
+
     def __init__(self, state: Path, port: int) -> None:
         self.state = state
         self.device = Device()
@@ -139,10 +142,22 @@ class Rig:
         self.made: list[str] = []
         self.sinks: list[MqttSink] = []
 
-    def open(self, watched: tuple[str, ...] = (), **settings: Any) -> MqttSink:
+    def open(
+        self,
+        watched: tuple[str, ...] = (),
+        make_outbox: Callable[[Path, Limits], Outbox] = Outbox,
+        **settings: Any,
+    ) -> MqttSink:
         self.settings = msgspec.structs.replace(self.settings, **settings)
         self.sinks.append(
-            MqttSink(self.settings, self.cameras, self.device, watched, state=self.state)
+            MqttSink(
+                self.settings,
+                self.cameras,
+                self.device,
+                watched,
+                state=self.state,
+                make_outbox=make_outbox,
+            )
         )
         return self.sink
 
@@ -191,7 +206,7 @@ class Rig:
     @property
     def stored(self) -> int:
         """How many events lie in the outbox."""
-        return len(getattr(self.sink, "_outbox", ()))
+        return self.sink.stored
 
     def close(self) -> None:
         for sink in self.sinks:
@@ -210,6 +225,7 @@ def rig(tmp_path: Path, broker: Mosquitto, listener: Listener) -> Iterator[Rig]:
     """A sink that reaches the broker while the listener does."""
     door = Door(broker.port, listener.subscribed)
     made = Rig(tmp_path / "state", door.port)
+    made.door = door
     yield made
     made.close()
     door.close()

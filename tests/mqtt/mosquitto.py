@@ -108,6 +108,7 @@ class Door:
         self._is_open = is_open
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
+        self._outside: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
 
@@ -125,9 +126,17 @@ class Door:
                 inside.close()
                 continue
             outside.settimeout(None)
+            self._outside.append(outside)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             self._threads.append(threading.Thread(target=_join, args=(inside, outside)))
             self._threads[-1].start()
+
+    def cut(self) -> None:
+        """Cut those off who are inside, as a power cut would."""
+        for sock in self._outside:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._outside.clear()
 
     def close(self) -> None:
         """Let nobody in any more, and wait until those who are in have gone."""

@@ -17,11 +17,11 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from device import config
 from device.errors import SinkError
-from device.sinks.mqtt import connection
-from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt import link
 from device.sinks.mqtt.announced import Announced
+from device.sinks.mqtt.broker import password_of, port_of, tls_context
 from device.sinks.mqtt.check import check, forget
-from device.sinks.mqtt.connection import explain, password_of, port_of, tls_context
+from device.sinks.mqtt.faults import REFUSALS, explain
 from tests.mqtt.conftest import Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Authority, Mosquitto, free_port
 
@@ -131,7 +131,7 @@ def test_every_refusal_is_one_line_that_says_what_to_do(
 
 def test_the_real_wait_after_a_refusal_is_a_long_one() -> None:
     for code in (0x85, 0x86, 0x87, 0x8A, 0x8E, 0x97, 0x9F):
-        _, slow = connection._REFUSALS[code]
+        _, slow = REFUSALS[code]
         assert slow
 
 
@@ -158,7 +158,7 @@ def test_an_older_broker_is_spoken_to_in_3_1_1(lone: Lone, refusal: bytes) -> No
 def test_everything_works_in_3_1_1(
     rig: Rig, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt, "_FIRST_VERSION", MQTTProtocolVersion.MQTTv311)
+    monkeypatch.setattr(link, "FIRST_VERSION", MQTTProtocolVersion.MQTTv311)
     rig.open()
     rig.report()
     rig.wait_until_up()

@@ -4,17 +4,21 @@ import json
 import random
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device.config import Mqtt
 from device.control import table
-from device.sinks.mqtt import discovery, payloads, retry
+from device.sinks.mqtt import payloads, retry
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
-from device.sinks.mqtt.discovery import CameraEntities
+from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.topics import Topics, machine_id, slug
+from tests.mqtt.conftest import Device
+from tests.sinks.examples import device_health
 
 
 @pytest.mark.parametrize(
@@ -147,24 +151,48 @@ def test_a_place_that_is_contested_is_not_fought_for() -> None:
     assert not waits.contested
 
 
-CAMERA = CameraEntities("Front door", ("cat", "it's a dog", "unknown"), ("cat", "it's a dog"))
+LABELS = ("cat", "it's a dog", "unknown")
 TOPICS = Topics("labelcam", "Garden", ["Front door"], machine="m")
+NOWHERE = Path("/dev/null/nowhere")
 
 
-def entities(**different: object) -> dict[str, discovery.Component]:
-    usual = {"interval_s": 60.0, "commands": True, "images": True}
-    return discovery.components(TOPICS, (CAMERA,), ("a", "b"), **(usual | different))  # type: ignore[arg-type]
+def announce(
+    announced: Path = NOWHERE,
+    *,
+    labels: tuple[str, ...] = LABELS,
+    interval_s: float = 60.0,
+    commands: bool = True,
+    images: bool = True,
+) -> tuple[str, dict[str, Any]]:
+    """Where the discovery message goes, and what it says."""
+    device = Device()
+    device.labels_of["Front door"] = labels
+    settings = Mqtt(commands=commands, images=images)
+    found = Discovery(settings, TOPICS, device, LABELS[:2], Announced(announced))
+    health = device_health()
+    vitals = msgspec.structs.replace(health.vitals, board="Raspberry Pi 5")
+    health = msgspec.structs.replace(health, vitals=vitals, interval_s=interval_s)
+    ((topic, message),) = found.messages(health)
+    return topic, json.loads(message)
 
 
-def test_the_discovery_message_has_what_home_assistant_wants() -> None:
-    found = entities()
-    message = json.loads(discovery.message(TOPICS, "Raspberry Pi 5", found, {"old": "sensor"}))
+def entities(**different: Any) -> dict[str, Any]:
+    found: dict[str, Any] = announce(**different)[1]["components"]
+    return found
+
+
+def test_the_discovery_message_has_what_home_assistant_wants(tmp_path: Path) -> None:
+    told = tmp_path / ANNOUNCED_FILE
+    topic, _ = announce(told)
+    Announced(told).update(topic, {"old": {"platform": "sensor"}})
+    _, message = announce(told)
+    found = message["components"]
+    assert found.pop("old") == {"platform": "sensor"}
     assert message["device"]["identifiers"] == [TOPICS.client_id]
     assert message["device"]["name"] == "Garden"
     assert message["device"]["model"] == "Raspberry Pi 5"
     assert message["origin"]["name"] == "labelcam"
     assert message["availability"] == [{"topic": "labelcam/garden/availability"}]
-    assert message["components"]["old"] == {"platform": "sensor"}
     assert {entity["platform"] for entity in found.values()} == {
         "sensor", "binary_sensor", "image", "switch", "number", "select", "button",
     }  # fmt: skip
@@ -200,17 +228,14 @@ def test_entities_command_what_there_is_to_command() -> None:
 
 
 def test_labels_in_templates_are_quoted() -> None:
-    template = entities()[f"front-door-is-{slug(CAMERA.watched[1], 'label')}"]["value_template"]
+    template = entities()[f"front-door-is-{slug(LABELS[1], 'label')}"]["value_template"]
     assert template == r"{{ 'ON' if value_json.label == 'it\'s a dog' else 'OFF' }}"
 
 
 def test_many_labels_are_no_enumeration() -> None:
-    camera = CAMERA._replace(labels=tuple(f"label {n}" for n in range(1000)))
-    found = discovery.components(
-        TOPICS, (camera,), (), interval_s=60.0, commands=False, images=False
-    )
+    found = entities(labels=tuple(f"label {n}" for n in range(1000)))
     assert "options" not in found["front-door-label"]
-    assert entities()["front-door-label"]["options"] == list(CAMERA.labels)
+    assert entities()["front-door-label"]["options"] == list(LABELS)
 
 
 def test_what_was_told_is_remembered_over_a_restart(tmp_path: Path) -> None:

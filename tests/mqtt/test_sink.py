@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from device import config
+from device.errors import SinkError
 from device.events import UNAVAILABLE, Controls
 from device.sinks.mqtt import sink as mqtt
+from device.sinks.mqtt.outbox import Event, Outbox
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
 
@@ -247,7 +250,7 @@ def test_ten_thousand_events_catch_up_at_a_thousand_a_second(
     for number in range(10_000):
         rig.change(str(number))
         if number % 1000 == 999:
-            _wait(lambda: rig.sink._inbox.qsize() < 100)
+            _wait(lambda: rig.stored > len(rig.made) - 100)
     broker.start()
     start = time.monotonic()
     listener.wait(lambda: len(listener.messages) >= 10_000 and unique_labels(listener) == rig.made)
@@ -293,7 +296,7 @@ def test_the_wall_clock_may_jump_by_years(
     for number, years in enumerate((0, -50, 30, -1, 200)):
         monkeypatch.setattr(time, "time", lambda years=years: real() + years * 31_557_600)
         rig.change(str(number))
-        _wait(lambda: rig.sink._inbox.qsize() == 0)
+        _wait(lambda: rig.stored == len(rig.made))
     broker.start()
     listener.wait(lambda: unique_labels(listener) == rig.made)
     ids = [message.json["id"] for message in listener.of("/event")]
@@ -307,33 +310,27 @@ def test_a_node_that_is_killed_is_offline_by_its_will(
     rig.report()
     rig.wait_until_up()
     listener.wait_for("/availability")
-    connection = rig.sink._connection
-    assert connection is not None
     # As when the process dies: the socket closes, and no good-bye is said.
-    sock = connection._client.socket()
-    assert sock is not None
-    connection._client._sock_close()
+    rig.door.cut()
     listener.wait(lambda: any(m.payload == b"offline" for m in listener.of("/availability")))
 
 
 def test_a_disk_that_hangs_costs_the_node_nothing(
     rig: Rig, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt, "_MAX_INBOX", 20)
-    rig.open()
+    monkeypatch.setattr(mqtt, "MAX_INBOX", 20)
+    hangs, entered = threading.Event(), threading.Event()
+
+    class Hanging(Outbox):
+        def add(self, events: Iterable[Event]) -> list[Event]:
+            entered.set()
+            hangs.wait(20)
+            return super().add(events)
+
+    rig.open(make_outbox=Hanging)
     rig.report()
     rig.wait_until_up()
     listener.wait_for("/health")
-
-    hangs, entered = threading.Event(), threading.Event()
-    add = rig.sink._outbox.add
-
-    def hang(events: Any) -> Any:
-        entered.set()
-        hangs.wait(20)
-        return add(events)
-
-    monkeypatch.setattr(rig.sink._outbox, "add", hang)
     rig.change("0")
     assert entered.wait(20)
     for number in range(1, 40):
@@ -344,20 +341,15 @@ def test_a_disk_that_hangs_costs_the_node_nothing(
     listener.wait(lambda: listener.of("/health")[-1].json["outbox"]["dropped"] == 19)
 
 
-def test_a_fault_in_the_sink_reaches_the_node_and_nobody_else(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig.open()
+def test_a_fault_in_the_sink_reaches_the_node_and_nobody_else(rig: Rig) -> None:
+    class Failing(Outbox):
+        def add(self, _: Iterable[Event]) -> list[Event]:
+            raise ZeroDivisionError("no")
 
-    def fail(_: object) -> None:
-        raise ZeroDivisionError("no")
-
-    _wait(lambda: hasattr(rig.sink, "_outbox"))
-    monkeypatch.setattr(rig.sink._outbox, "add", fail)
+    rig.open(make_outbox=Failing)
     rig.change("cat")
-    rig.sink._thread.join(20)
-    with pytest.raises(Exception, match="mqtt: ZeroDivisionError: no"):
-        rig.report()
+    with pytest.raises(SinkError, match="mqtt: ZeroDivisionError: no"):
+        _wait(rig.report)
 
 
 # Commands.
@@ -468,7 +460,7 @@ def test_commands_can_be_turned_off(rig: Rig, listener: Listener) -> None:
 def test_the_device_announces_itself_again_at_home_assistants_birth(
     rig: Rig, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt, "_BIRTH_JITTER_S", 0.0)
+    monkeypatch.setattr(mqtt, "BIRTH_JITTER_S", 0.0)
     rig.open()
     rig.report()
     first = listener.wait_for("/config")

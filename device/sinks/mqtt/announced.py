@@ -2,13 +2,15 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from device.sinks.mqtt.discovery import Component
 from device.system.files import replace_file
 
 ANNOUNCED_FILE = "mqtt-announced.json"
+
+Component = dict[str, Any]
 
 
 class _Record(msgspec.Struct, frozen=True):

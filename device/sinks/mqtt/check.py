@@ -1,11 +1,10 @@
 """``labelcam mqtt check`` and ``labelcam mqtt forget``: the way to the broker, by hand."""
 
-import contextlib
 import queue
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -13,8 +12,10 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from device.config import Mqtt
 from device.errors import SinkError
 from device.sinks.mqtt.announced import Announced
+from device.sinks.mqtt.broker import password_of, port_of, tls_context
 from device.sinks.mqtt.connection import (
-    CONNECT_TIMEOUT_S,
+    OTHER_VERSION,
+    VERSION_NAMES,
     Acknowledged,
     Connected,
     Connection,
@@ -22,12 +23,9 @@ from device.sinks.mqtt.connection import (
     Lost,
     Received,
     Subscribed,
-    explain,
-    password_of,
-    port_of,
-    tls_context,
 )
 from device.sinks.mqtt.discovery import topic_of
+from device.sinks.mqtt.faults import CONNECT_TIMEOUT_S, explain
 from device.sinks.mqtt.topics import Topics
 
 _ANSWER_S = 10.0
@@ -38,7 +36,11 @@ _Kind = TypeVar("_Kind", bound=Happening)
 
 
 class _Failed(Exception):
-    """A step that failed, in a line that says what to do."""
+    """A step that failed, in a line that says what to do; ``other_version`` as in ``Lost``."""
+
+    def __init__(self, reason: str, *, other_version: bool = False) -> None:
+        super().__init__(reason)
+        self.other_version = other_version
 
 
 def check(settings: Mqtt, say: Callable[[str], None]) -> bool:
@@ -51,10 +53,10 @@ def check(settings: Mqtt, say: Callable[[str], None]) -> bool:
         who = f"user {settings.username}" if settings.username else "no user"
         say(f"ok    secrets: {who}, {'a' if password else 'no'} password")
         step = "name"
-        address = _resolve(settings)
-        say(f"ok    name: {settings.host} is {address}")
+        say(f"ok    name: {settings.host} is {_resolve(settings)}")
         step = "port"
-        with _dialled(settings) as sock:
+        address = (settings.host, port_of(settings))
+        with socket.create_connection(address, CONNECT_TIMEOUT_S) as sock:
             say(f"ok    port: something listens on {port_of(settings)}")
             if context is not None:
                 step = "TLS"
@@ -62,8 +64,7 @@ def check(settings: Mqtt, say: Callable[[str], None]) -> bool:
                     say(f"ok    TLS: {secure.version()}, the certificate is for {settings.host}")
         step = "login"
         with _Visit(settings, topics) as visit:
-            version = "MQTT 5" if visit.version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1"
-            say(f"ok    login: {version}, as {visit.client_id}")
+            say(f"ok    login: {VERSION_NAMES[visit.version]}, as {visit.client_id}")
             step = "messages"
             visit.exchange(topics.of(None, "check"))
         say(f"ok    messages: sent and received below {topics.root}")
@@ -104,13 +105,6 @@ def _resolve(settings: Mqtt) -> str:
     return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-@contextlib.contextmanager
-def _dialled(settings: Mqtt) -> Iterator[socket.socket]:
-    address = (settings.host, port_of(settings))
-    with socket.create_connection(address, CONNECT_TIMEOUT_S) as sock:
-        yield sock
-
-
 class _Visit:
     """A short connection beside that of the running device, under another client id."""
 
@@ -120,27 +114,27 @@ class _Visit:
         self._settings = settings
         self._inbox: queue.SimpleQueue[Happening] = queue.SimpleQueue()
         self._received: list[bytes] = []
-        self._connection = self._connect(self.version)
+        self._connection = self._connect()
 
     def __enter__(self) -> "_Visit":
         try:
             self._wait(Connected)
-        except _Failed:
-            if not self._other_version:
-                self._connection.abort()
-                raise
+        except _Failed as failed:
             self._connection.abort()
-            self.version = MQTTProtocolVersion.MQTTv311
-            self._connection = self._connect(self.version)
+            if not failed.other_version:
+                raise
+            self.version = OTHER_VERSION[self.version]
+            self._connection = self._connect()
             self._wait(Connected)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
 
-    def _connect(self, version: MQTTProtocolVersion) -> Connection:
-        self._other_version = False
-        connection = Connection(self._settings, self.client_id, self._inbox.put, version=version)
+    def _connect(self) -> Connection:
+        connection = Connection(
+            self._settings, self.client_id, self._inbox.put, version=self.version
+        )
         connection.start()
         return connection
 
@@ -199,8 +193,7 @@ class _Visit:
             if item.connection is not self._connection:
                 continue
             if isinstance(item, Lost):
-                self._other_version = item.other_version
-                raise _Failed(item.reason)
+                raise _Failed(item.reason, other_version=item.other_version)
             if isinstance(item, Received):
                 self._received.append(item.payload)
             if isinstance(item, kind):

@@ -6,16 +6,19 @@ Templates are Home Assistant's own, Jinja.
 
 import json
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from device import __version__
+from device.config import Mqtt
+from device.control.commands import Device
 from device.control.table import CONTROLS, limits
+from device.events import DeviceHealth
+from device.sinks.mqtt.announced import Announced, Component
 from device.sinks.mqtt.topics import Topics, slug
 
 # With more labels than this a sensor is text; as an enumeration it would list them all.
 _ENUM_LABELS = 40
-
-Component = dict[str, Any]
 
 _OF_PLATFORM: dict[str, Component] = {
     "button": {},
@@ -29,221 +32,202 @@ _OF_PLATFORM: dict[str, Component] = {
 }
 
 
-class CameraEntities(NamedTuple):
-    """What a camera gives rise to; ``labels`` is all it may report, ``watched`` those of
-    which each gets a binary sensor."""
+class Discovery:
+    """The entities of a node and its cameras, and the messages that announce them.
 
-    name: str
-    labels: tuple[str, ...]
-    watched: tuple[str, ...]
-
-
-def components(
-    topics: Topics,
-    cameras: tuple[CameraEntities, ...],
-    models: tuple[str, ...],
-    *,
-    interval_s: float,
-    commands: bool,
-    images: bool,
-) -> dict[str, Component]:
-    """The entities by a key that stays theirs."""
-    # A value that has missed two of its updates and is late with the third is stale.
-    expire_s = math.ceil(3 * interval_s)
-    found: dict[str, Component] = {}
-    for camera in cameras:
-        alone = len(cameras) == 1
-        found |= _camera(topics, camera, alone=alone, expire_s=expire_s, images=images)
-        if commands:
-            found |= _controls(topics, camera.name, models, alone=alone, images=images)
-    found |= _diagnostics(topics, expire_s)
-    if commands:
-        found |= _controls(topics, None, models, alone=True, images=images)
-    for key, component in found.items():
-        component["unique_id"] = f"{topics.client_id}-{key}"
-        entity = f"{topics.node_slug}_{key}".replace("-", "_")
-        component["default_entity_id"] = f"{component['platform']}.{entity}"
-    return found
-
-
-def message(
-    topics: Topics,
-    board: str | None,
-    found: dict[str, Component],
-    gone: dict[str, str],
-) -> bytes:
-    """The discovery message; ``gone`` are former components, by key, with their platform.
-
-    A component that is named with nothing but its platform is removed by Home Assistant.
+    Each label of ``watched`` that a camera may report gets a binary sensor there.
+    ``birth_topic`` is where Home Assistant says that it has started.
     """
-    return json.dumps(
-        {
-            "device": {
-                "identifiers": [topics.client_id],
-                "name": topics.node,
-                "manufacturer": "labelcam",
-                "model": board or "Linux computer",
-                "sw_version": __version__,
-            },
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        topics: Topics,
+        device: Device,
+        watched: Sequence[str],
+        announced: Announced,
+    ) -> None:
+        self.birth_topic = f"{settings.discovery_prefix}/status"
+        self._settings = settings
+        self._topics = topics
+        self._device = device
+        self._watched = watched
+        self._announced = announced
+
+    def messages(self, health: DeviceHealth | None) -> Iterator[tuple[str, bytes]]:
+        """What is to be retained, by topic, from now on; nothing before the first health."""
+        topic, found = "", dict[str, Component]()
+        if self._settings.discovery:
+            if health is None:
+                return
+            topic = topic_of(self._settings.discovery_prefix, self._topics)
+            found = self.entities(health)
+            yield topic, self._message(found, health.vitals.board)
+        former = self._announced.update(topic, found)
+        if former and former != topic:
+            # Under its former name the device would stay beside the present one.
+            yield former, b""
+
+    def entities(self, health: DeviceHealth) -> dict[str, Component]:
+        """The entities by a key that stays theirs."""
+        found = self._diagnostics()
+        if self._settings.commands:
+            found |= self._controls(None)
+        cameras = self._topics.slugs
+        for camera, level in cameras.items():
+            # The device's name is put before it by Home Assistant.
+            title = "" if len(cameras) == 1 else f"{camera} "
+            for key, entity in self._camera(camera).items():
+                found[f"{level}-{key}"] = {**entity, "name": f"{title}{entity['name']}"}
+        for key, entity in found.items():
+            platform, identity = entity["platform"], f"{self._topics.node_slug}_{key}"
+            entity["unique_id"] = f"{self._topics.client_id}-{key}"
+            entity["default_entity_id"] = f"{platform}.{identity.replace('-', '_')}"
+            if platform in ("sensor", "binary_sensor"):
+                # A value that has missed two updates and is late with the third is stale.
+                entity["expire_after"] = math.ceil(3 * health.interval_s)
+        return found
+
+    def _message(self, found: dict[str, Component], board: str | None) -> bytes:
+        """The discovery message; what was announced once and is no more is taken back.
+
+        An entity that is named with nothing but its platform is removed by Home Assistant.
+        """
+        gone = {key: {"platform": of} for key, of in self._announced.gone(found).items()}
+        device = {
+            "identifiers": [self._topics.client_id],
+            "name": self._topics.node,
+            "manufacturer": "labelcam",
+            "model": board or "Linux computer",
+            "sw_version": __version__,
+        }
+        message = {
+            "device": device,
             "origin": {"name": "labelcam", "sw_version": __version__},
-            "availability": [{"topic": topics.availability}],
-            "components": found
-            | {key: {"platform": gone[key]} for key in gone if key not in found},
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    ).encode()
+            "availability": [{"topic": self._topics.availability}],
+            "components": found | gone,
+        }
+        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _camera(self, camera: str) -> dict[str, Component]:
+        level, state = self._topics.slugs[camera], self._topics.of(camera, "state")
+        labels = self._device.labels(camera)
+        # Gone with its camera: a label from before would be a lie.
+        live = "{{ 'online' if value_json.state == 'live' else 'offline' }}"
+        seen: Component = {
+            "state_topic": state,
+            "availability": [
+                {"topic": self._topics.availability},
+                {"topic": state, "value_template": live},
+            ],
+            "availability_mode": "all",
+        }
+        found: dict[str, Component] = {
+            "label": {
+                "platform": "sensor",
+                "name": "Label",
+                "icon": "mdi:eye",
+                "value_template": "{{ value_json.label if value_json.state == 'live' else None }}",
+                "json_attributes_topic": state,
+                **seen,
+            }
+        }
+        if 0 < len(labels) <= _ENUM_LABELS:
+            found["label"] |= {"device_class": "enum", "options": list(labels)}
+        for watched in self._watched:
+            if watched in labels:
+                is_seen = f"'ON' if value_json.label == {_quoted(watched)} else 'OFF'"
+                found[f"is-{slug(watched, 'label')}"] = {
+                    "platform": "binary_sensor",
+                    "name": watched[:1].upper() + watched[1:],
+                    "value_template": f"{{{{ {is_seen} }}}}",
+                    **seen,
+                }
+        own = f"cameras[{_quoted(level)}]"
+        found["fps"] = self._sensor("Frames", f"{own}.fps | default(None)", "fps")
+        latency = f"{own}.stages.total.p50_ms | default(None)"
+        found["latency"] = self._sensor("Latency", latency, "ms")
+        if self._settings.images:
+            found["image"] = {
+                "platform": "image",
+                "name": "Picture",
+                "image_topic": self._topics.of(camera, "image"),
+                "content_type": "image/jpeg",
+            }
+        if self._settings.commands:
+            found |= self._controls(camera)
+        return found
+
+    def _controls(self, camera: str | None) -> dict[str, Component]:
+        """What can be commanded: of a camera, or of the device where it is None."""
+        found: dict[str, Component] = {}
+        for row in CONTROLS.values():
+            shown = row.announcement
+            if shown is None or (row.scope == "camera") != (camera is not None):
+                continue
+            if row.key == "snapshot" and not self._settings.images:
+                continue
+            entity: Component = {
+                "platform": shown.platform,
+                "name": shown.title,
+                "command_topic": self._topics.command(camera, row.key),
+                **_OF_PLATFORM[shown.platform],
+            }
+            if shown.platform != "button":
+                entity["state_topic"] = self._topics.of(camera, row.key)
+            if shown.platform == "number":
+                least, most = limits(row)
+                entity |= {"min": least, "max": most, "step": shown.step}
+            if shown.platform == "select":
+                entity["options"] = list(self._device.models())
+            for key, value in (
+                ("entity_category", shown.category),
+                ("unit_of_measurement", shown.unit),
+                ("device_class", shown.device_class),
+            ):
+                if value:
+                    entity[key] = value
+            found[shown.entity or row.key.replace("_", "-")] = entity
+        return found
+
+    def _diagnostics(self) -> dict[str, Component]:
+        throttling = (
+            "{{ None if value_json.throttling is none "
+            "else value_json.throttling | join(', ') or 'none' }}"
+        )
+        return {
+            "temperature": self._sensor(
+                "Temperature", "temperature_c", "°C", device_class="temperature"
+            ),
+            "throttling": self._sensor("Throttling", "throttling", value_template=throttling),
+            "backend": self._sensor("Backend", "backend"),
+            "outbox": self._sensor("Outbox", "outbox.events", "events"),
+            "wifi": self._sensor(
+                "Wi-Fi signal",
+                "wifi_dbm",
+                "dBm",
+                device_class="signal_strength",
+                enabled_by_default=False,
+            ),
+        }
+
+    def _sensor(self, name: str, value: str, unit: str = "", **more: Any) -> Component:
+        """A number or text of health; with a unit it is measured."""
+        if unit:
+            more |= {"unit_of_measurement": unit, "state_class": "measurement"}
+        return {
+            "platform": "sensor",
+            "name": name,
+            "state_topic": self._topics.health,
+            "value_template": f"{{{{ value_json.{value} }}}}",
+            "entity_category": "diagnostic",
+            **more,
+        }
 
 
 def topic_of(prefix: str, topics: Topics) -> str:
     """Where the discovery message goes."""
     return f"{prefix}/device/{topics.node_slug}/config"
-
-
-def _camera(
-    topics: Topics, camera: CameraEntities, *, alone: bool, expire_s: int, images: bool
-) -> dict[str, Component]:
-    prefix, state = topics.slugs[camera.name], topics.of(camera.name, "state")
-    # Gone with its camera: a label from before would be a lie.
-    availability = {
-        "availability": [
-            {"topic": topics.availability},
-            {
-                "topic": state,
-                "value_template": ("{{ 'online' if value_json.state == 'live' else 'offline' }}"),
-            },
-        ],
-        "availability_mode": "all",
-    }
-    label: Component = {
-        "platform": "sensor",
-        "name": _named("Label", camera.name, alone=alone),
-        "icon": "mdi:eye",
-        "state_topic": state,
-        "value_template": ("{{ value_json.label if value_json.state == 'live' else None }}"),
-        "json_attributes_topic": state,
-        "expire_after": expire_s,
-        **availability,
-    }
-    if 0 < len(camera.labels) <= _ENUM_LABELS:
-        label |= {"device_class": "enum", "options": list(camera.labels)}
-    found = {f"{prefix}-label": label}
-    for watched in camera.watched:
-        found[f"{prefix}-is-{slug(watched, 'label')}"] = {
-            "platform": "binary_sensor",
-            "name": _named(watched[:1].upper() + watched[1:], camera.name, alone=alone),
-            "state_topic": state,
-            "value_template": (
-                f"{{{{ 'ON' if value_json.label == {_quoted(watched)} else 'OFF' }}}}"
-            ),
-            "expire_after": expire_s,
-            **availability,
-        }
-    if images:
-        found[f"{prefix}-image"] = {
-            "platform": "image",
-            "name": _named("Picture", camera.name, alone=alone),
-            "image_topic": topics.of(camera.name, "image"),
-            "content_type": "image/jpeg",
-        }
-    for key, title, value, unit in (
-        ("fps", "Frames", "fps", "fps"),
-        ("latency", "Latency", "stages.total.p50_ms", "ms"),
-    ):
-        found[f"{prefix}-{key}"] = {
-            "platform": "sensor",
-            "name": _named(title, camera.name, alone=alone),
-            "state_topic": topics.health,
-            "value_template": (
-                f"{{{{ value_json.cameras[{_quoted(prefix)}].{value} | default(None) }}}}"
-            ),
-            "unit_of_measurement": unit,
-            "state_class": "measurement",
-            "entity_category": "diagnostic",
-            "expire_after": expire_s,
-        }
-    return found
-
-
-def _controls(
-    topics: Topics, camera: str | None, models: tuple[str, ...], *, alone: bool, images: bool
-) -> dict[str, Component]:
-    """The entities of what can be commanded: of a camera, or of the device where it is None."""
-    found: dict[str, Component] = {}
-    for row in CONTROLS.values():
-        shown = row.announcement
-        if shown is None or (row.scope == "camera") != (camera is not None):
-            continue
-        if row.key == "snapshot" and not images:
-            continue
-        component: Component = {
-            "platform": shown.platform,
-            "name": shown.title if camera is None else _named(shown.title, camera, alone=alone),
-            "command_topic": topics.command(camera, row.key),
-            **_OF_PLATFORM[shown.platform],
-        }
-        if shown.platform != "button":
-            component["state_topic"] = topics.of(camera, row.key)
-        if shown.platform == "number":
-            least, most = limits(row)
-            component |= {"min": least, "max": most, "step": shown.step}
-        if shown.platform == "select":
-            component["options"] = list(models)
-        for key, value in (
-            ("entity_category", shown.category),
-            ("unit_of_measurement", shown.unit),
-            ("device_class", shown.device_class),
-        ):
-            if value:
-                component[key] = value
-        entity = shown.entity or row.key.replace("_", "-")
-        found[entity if camera is None else f"{topics.slugs[camera]}-{entity}"] = component
-    return found
-
-
-def _diagnostics(topics: Topics, expire_s: int) -> dict[str, Component]:
-    found: dict[str, Component] = {
-        "temperature": {
-            "name": "Temperature",
-            "value_template": "{{ value_json.temperature_c }}",
-            "device_class": "temperature",
-            "unit_of_measurement": "°C",
-            "state_class": "measurement",
-        },
-        "throttling": {
-            "name": "Throttling",
-            "value_template": (
-                "{{ None if value_json.throttling is none "
-                "else value_json.throttling | join(', ') or 'none' }}"
-            ),
-        },
-        "backend": {"name": "Backend", "value_template": "{{ value_json.backend }}"},
-        "outbox": {
-            "name": "Outbox",
-            "value_template": "{{ value_json.outbox.events }}",
-            "unit_of_measurement": "events",
-            "state_class": "measurement",
-        },
-        "wifi": {
-            "name": "Wi-Fi signal",
-            "value_template": "{{ value_json.wifi_dbm }}",
-            "device_class": "signal_strength",
-            "unit_of_measurement": "dBm",
-            "state_class": "measurement",
-            "enabled_by_default": False,
-        },
-    }
-    for component in found.values():
-        component["platform"] = "sensor"
-        component["state_topic"] = topics.health
-        component["entity_category"] = "diagnostic"
-        component["expire_after"] = expire_s
-    return found
-
-
-def _named(what: str, camera: str, *, alone: bool) -> str:
-    """The entity's name; the device's is put before it by Home Assistant."""
-    return what if alone else f"{camera} {what}"
 
 
 def _quoted(text: str) -> str:

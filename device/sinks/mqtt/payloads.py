@@ -14,22 +14,12 @@ from device.sinks.mqtt.outbox import Event
 from device.sinks.mqtt.topics import Topics
 
 
-class EventMessage(msgspec.Struct, frozen=True):
+class EventMessage(Event, frozen=True, kw_only=True):
     """A label change. ``age_s`` is how long ago it was when it was sent, by a clock that no
     time server turns; None when that was before the last boot. ``replayed`` says that it was
     not sent at once, or that it may have been sent before."""
 
-    id: str
-    seq: int
-    camera: str
-    at: str
-    clock_synced: bool
     age_s: float | None
-    label: str
-    score: float
-    previous: str | None
-    held_s: float
-    model: str
     replayed: bool
 
 
