@@ -9,7 +9,7 @@ from device.cameras import Camera, Request
 from device.cameras.pace import Pace
 from device.errors import CameraError, UsageError
 from device.frames import Frame
-from device.sinks.record import TICKS_PER_S, entries, frame_of
+from device.recordings.format import TICKS_PER_S, entries, frame_of
 
 
 def open_source(request: Request) -> Camera:

@@ -1,43 +1,61 @@
 """``labelcam classify``: labels for pictures on disk."""
 
+import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from device import config
+from device.cli.arguments import LABELS, MODEL, VERBOSE, as_json, count
 from device.errors import PictureError
-from device.events import Prediction, StageTimes
-from device.inference.choice import choose
-from device.library import catalog
-from device.pipeline.classifier import Classifier
-from device.recordings.pictures import find_pictures, read_picture
+
+if TYPE_CHECKING:
+    from device.cli.arguments import Commands
+    from device.events import Prediction, StageTimes
 
 
 class Classified(msgspec.Struct, frozen=True):
     """One picture's result, as ``--json`` prints it."""
 
     file: str
-    predictions: tuple[Prediction, ...]
-    stages: StageTimes
+    predictions: "tuple[Prediction, ...]"
+    stages: "StageTimes"
 
 
-def classify(
-    paths: Sequence[Path], *, model: str | None, labels: str | None, top: int, as_json: bool
-) -> int:
-    """Print the best ``top`` labels of each picture, in the order given.
+def register(commands: "Commands") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "classify",
+        parents=[VERBOSE, MODEL, LABELS, as_json("one JSON object a picture")],
+        help="classify pictures",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="a picture or folder")
+    parser.add_argument(
+        "--top", metavar="K", type=count, default=5, help="how many labels a picture (5)"
+    )
+    parser.set_defaults(command=_classify)
+
+
+def _classify(options: argparse.Namespace) -> int:
+    """Print the best labels of each picture, in the order given.
 
     A picture that cannot be read is named on stderr and the others go on; returns the exit
     code, 1 when there was one. Raises ModelError and its like before any picture.
     """
-    settings = config.Model(name=model or config.Model().name, labels=labels or "")
+    from device import config
+    from device.inference.choice import choose
+    from device.library import catalog
+    from device.pipeline.classifier import Classifier
+    from device.recordings.pictures import find_pictures, read_picture
+
+    settings = config.Model(name=options.model or config.Model().name, labels=options.labels)
     failed = False
     found = catalog.find(settings.name, settings.labels)
     # What a run or a bench measured; a picture or two are not worth a measurement.
     choice = choose(found.file, settings, may_measure=False)
     with Classifier(found, settings, choice=choice) as classifier:
-        for path in paths:
+        for path in options.files:
             try:
                 pictures = find_pictures(path)
             except PictureError as error:
@@ -45,11 +63,13 @@ def classify(
                 continue
             for picture in pictures:
                 try:
-                    result = _classify_one(classifier, picture, top)
+                    classifier.classify(read_picture(picture))
                 except PictureError as error:
                     failed = _complain(error)
                     continue
-                print(msgspec.json.encode(result).decode() if as_json else _text(result))
+                best = classifier.top(options.top)
+                result = Classified(str(picture), best, classifier.stages)
+                print(msgspec.json.encode(result).decode() if options.json else _text(result))
     return 1 if failed else 0
 
 
@@ -57,11 +77,6 @@ def _complain(error: PictureError) -> bool:
     sys.stdout.flush()
     print(f"labelcam: {error}", file=sys.stderr)
     return True
-
-
-def _classify_one(classifier: Classifier, path: Path, top: int) -> Classified:
-    classifier.classify(read_picture(path))
-    return Classified(str(path), classifier.top(top), classifier.stages)
 
 
 def _text(result: Classified) -> str:

@@ -1,49 +1,79 @@
 """``labelcam models``: what there is, what it is, and having it here."""
 
-import hashlib
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from device.errors import FetchError, UsageError
-from device.library import catalog
-from device.library.catalog import Entry, LabelFile, ModelFile
-from device.library.fetch import Fetcher, Progress
+from device.cli.arguments import LABELS, VERBOSE, group
+from device.errors import FetchError
+
+if TYPE_CHECKING:
+    from device.cli.arguments import Commands
+    from device.library.fetch import Fetcher, Progress
 
 
-def list_models() -> int:
-    """Print the catalogue, a line a model; returns the exit code."""
+def register(commands: "Commands") -> None:
+    """Add the command."""
+    ways = group(commands, "models", "the models there are, and having them here")
+    parser = ways.add_parser("list", parents=[VERBOSE], help="the catalogue")
+    parser.set_defaults(command=_list)
+    parser = ways.add_parser(
+        "show", parents=[VERBOSE, LABELS], help="what a model is, and what is wrong with it"
+    )
+    parser.add_argument("name", metavar="NAME-or-FILE", help="a name or .tflite file")
+    parser.set_defaults(command=_show)
+    parser = ways.add_parser(
+        "fetch",
+        parents=[VERBOSE],
+        help="download a model of the catalogue, with its labels and Edge TPU twin",
+    )
+    parser.add_argument("name", metavar="NAME", help="its name in the catalogue")
+    parser.set_defaults(command=lambda options: fetch(options.name))
+    parser = ways.add_parser(
+        "verify", parents=[VERBOSE], help="compare the files that are here with the catalogue"
+    )
+    parser.set_defaults(command=_verify)
+    parser = ways.add_parser("remove", parents=[VERBOSE], help="remove what was fetched")
+    parser.add_argument("name", metavar="NAME", help="its name in the catalogue")
+    parser.set_defaults(command=_remove)
+
+
+def _list(_options: argparse.Namespace) -> int:
+    from device.library import catalog, install
+
     width = max(len(name) for name in catalog.entries())
     for name, entry in catalog.entries().items():
-        state = "here" if not list(_missing(entry)) else "fetch" if entry.cpu.url else "build"
+        here = not any(install.missing(entry))
+        state = "here" if here else "fetch" if entry.cpu.url else "build"
         size = f"{entry.input.width}x{entry.input.height}"
         tpu = "Edge TPU" if entry.edgetpu else ""
         print(f"{name:{width}}  {state:5}  {size:7}  {tpu:8}  {entry.summary}")
     return 0
 
 
-def show_model(name: str, labels: str) -> int:
-    """Print what the model is; returns the exit code, 1 where something is wrong with it."""
+def _show(options: argparse.Namespace) -> int:
     from device.inference.explain import explain
 
-    lines, problems = explain(name, labels)
+    lines, problems = explain(options.name, options.labels)
     print("\n".join(lines))
-    for problem in problems:
-        print(f"{'problem':10} {problem}")
-    if not problems:
-        print(f"{'problems':10} none")
+    for problem in problems or ["none"]:
+        print(f"{'problem' if problems else 'problems':10} {problem}")
     return 1 if problems else 0
 
 
-def fetch_model(name: str, fetcher: Fetcher | None = None) -> int:
+def fetch(name: str, fetcher: "Fetcher | None" = None) -> int:
     """Have the model's files here, its twin for the Edge TPU too; returns the exit code.
 
     What is here and right already is not fetched again. Raises UsageError for a name that
     is not in the catalogue, FetchError.
     """
-    entry = _entry(name)
-    wanted = list(_missing(entry))
+    from device.library import catalog, install
+    from device.library.fetch import Fetcher
+
+    entry = install.entry_of(name)
+    wanted = list(install.missing(entry))
     if not wanted:
         print(f"{name}: is here already")
         return 0
@@ -58,72 +88,26 @@ def fetch_model(name: str, fetcher: Fetcher | None = None) -> int:
     return 0
 
 
-def verify_models() -> int:
-    """Hash every file that is here; returns the exit code, 1 where one is not as pinned."""
-    pinned = {f.file: f.sha256 for entry in catalog.entries().values() for f in _files(entry)}
+def _verify(_options: argparse.Namespace) -> int:
+    from device.library import install
+
     code = 0
-    for file, sha256 in pinned.items():
-        path = catalog.locate(file)
-        if path.exists():
-            right = _is(path, sha256)
-            print(f"{path}: {'right' if right else 'NOT the file of the catalogue'}")
-            code = code if right else 1
+    for path, right in install.verify():
+        print(f"{path}: {'right' if right else 'NOT the file of the catalogue'}")
+        code = code if right else 1
     return code
 
 
-def remove_model(name: str) -> int:
-    """Remove the fetched files of the model; what ships stays. Returns the exit code."""
-    entry = _entry(name)
-    # Labels stay as long as another model that is here needs them.
-    others = [e for n, e in catalog.entries().items() if n != name]
-    needed = {f.file for e in others if catalog.locate(e.cpu.file).exists() for f in _files(e)}
-    gone = []
-    for file in _files(entry):
-        path = catalog.fetched() / file.file
-        for one in (path, path.with_name(f"{path.name}.part")):
-            if one.exists() and file.file not in needed:
-                try:
-                    one.unlink()
-                except OSError as error:
-                    raise FetchError(one, f"cannot be removed: {error.strerror}") from None
-                gone.append(one)
-    for path in gone:
-        print(f"removed {path}")
-    if not gone:
-        print(f"{name}: has no fetched files")
+def _remove(options: argparse.Namespace) -> int:
+    from device.library import install
+
+    gone = [f"removed {path}" for path in install.remove(options.name)]
+    print("\n".join(gone) or f"{options.name}: has no fetched files")
     return 0
 
 
-def _entry(name: str) -> Entry:
-    entry = catalog.entries().get(name)
-    if entry is None:
-        raise UsageError(f"models: {name!r} is not one of {', '.join(catalog.entries())}")
-    return entry
-
-
-def _files(entry: Entry) -> Iterator[ModelFile | LabelFile]:
-    yield entry.cpu
-    if entry.labels:
-        yield entry.labels
-    if entry.edgetpu:
-        yield entry.edgetpu
-
-
-def _missing(entry: Entry) -> Iterator[ModelFile | LabelFile]:
-    """The files of the model that are not here, or are not as pinned."""
-    for file in _files(entry):
-        path = catalog.locate(file.file)
-        if not path.exists() or not _is(path, file.sha256):
-            yield file
-
-
-def _is(path: Path, sha256: str) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-
-
 @contextmanager
-def _progress_bar(file: str) -> Iterator[Progress]:
+def _progress_bar(file: str) -> "Iterator[Progress]":
     """A bar on stderr while a file is fetched; where that is no terminal, nothing."""
     from rich.console import Console
     from rich.progress import (

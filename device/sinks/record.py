@@ -1,58 +1,22 @@
-"""Recordings: the frames that were classified, when they were taken, and what was made of them.
-
-A recording is a folder: ``recording.jsonl``, a header and then a line for each label that was
-made of a frame, and the frames as JPEG, or as PNG where none of their bits may be lost.
-``labelcam run --source replay:FOLDER`` plays it.
-"""
+"""The outlet that records: the frames that were classified, and what was made of them."""
 
 import contextlib
 import logging
-import re
-from collections.abc import Generator
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 
-from device import config
-from device.errors import CameraError, OutputClosed, PictureError, SinkError, UsageError
-from device.events import DeviceHealth, LabelChange, Observation, Prediction, Sink
+from device.errors import OutputClosed, SinkError, UsageError
+from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat, Pixels
-from device.recordings.pictures import read_picture
-
-INDEX = "recording.jsonl"
+from device.recordings.format import INDEX, TICKS_PER_S, Entry, Header
 
 _QUALITY = 95
-# Times are whole multiples of this: added to a whole second they stay exact, so that a replay
-# computes with the very same differences each time.
-TICKS_PER_S = 1 << 20
-_FILE = re.compile(r"\d{6,}\.(jpg|png)")
 _TO_BGR = {PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420, PixelFormat.RGB: cv2.COLOR_RGB2BGR}
 
 _log = logging.getLogger("labelcam.record")
-
-
-class Header(msgspec.Struct, frozen=True):
-    """The first line: what was recorded."""
-
-    recording: int
-    model: str
-    source: str
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A label of a frame; ``at_s`` is since the first, ``layout`` a PixelFormat's name."""
-
-    file: str
-    at_s: float
-    width: int
-    height: int
-    layout: str
-    camera: str
-    label: str | None
-    score: float
-    predictions: tuple[Prediction, ...]
 
 
 class RecordSink:
@@ -175,89 +139,3 @@ class RecordSink:
     def _fail(self, reason: str) -> None:
         self.failure = f"record: {reason}; what was recorded until then is whole"
         raise OutputClosed
-
-
-def record(
-    settings: config.Config, folder: Path, for_s: float, max_bytes: int, *, lossless: bool
-) -> int:
-    """Run the one camera of ``settings`` and record it; returns the exit code.
-
-    Raises what the node raises, UsageError, SinkError when the disk fails.
-    """
-    from device.node import Node
-
-    if len(settings.camera) != 1:
-        raise UsageError(
-            f"record: records one camera, and the configuration has {len(settings.camera)}; "
-            "give --source"
-        )
-    sink = RecordSink(folder, for_s, max_bytes, lossless=lossless)
-
-    def opener() -> Sink:
-        return sink
-
-    with_end = Node(settings, sinks=(opener,), for_s=for_s)
-    try:
-        with_end.run()
-    finally:
-        sink.close()
-    if sink.failure:
-        raise SinkError(sink.failure)
-    end = f"; it ended at its limit of {max_bytes >> 20} MB" if sink.full else ""
-    _log.info(
-        "record: %d frames, %.1f MB, in %s%s", sink.frames, sink.bytes / (1 << 20), folder, end
-    )
-    return 0
-
-
-def entries(folder: Path, source: str) -> Generator[Entry, None, None]:
-    """The entries of a recording in order. Raises CameraError, with the line, where it is bad."""
-    path = folder / INDEX
-    try:
-        with path.open("rb") as index:
-            for number, line in enumerate(index, 1):
-                if number == 1:
-                    header = msgspec.json.decode(line, type=Header)
-                    if header.recording != 1:
-                        raise CameraError(source, f"is a recording of form {header.recording}")
-                    continue
-                entry = msgspec.json.decode(line, type=Entry)
-                if not _FILE.fullmatch(entry.file):
-                    raise CameraError(source, f"line {number} of {path} names {entry.file!r}")
-                yield entry
-    except FileNotFoundError:
-        raise CameraError(
-            source, f"there is no {path}; make one with `labelcam record --for 60s {folder}`"
-        ) from None
-    except OSError as error:
-        if isinstance(error, CameraError):
-            raise
-        raise CameraError(source, f"{path} cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
-        raise CameraError(
-            source, f"line {number} of {path} is damaged ({error}); copy it again"
-        ) from None
-
-
-def frame_of(folder: Path, entry: Entry, source: str, number: int, at: float) -> Frame:
-    """The frame of an entry, as it was taken or as JPEG kept it. Raises CameraError."""
-    try:
-        pixels = read_picture(folder / entry.file).pixels
-    except PictureError as error:
-        raise CameraError(source, f"its {error}") from None
-    try:
-        layout = PixelFormat(entry.layout)
-    except ValueError:
-        raise CameraError(source, f"{entry.file} has pixels {entry.layout!r}") from None
-    frame = Frame(pixels, layout, entry.width, entry.height, number, at)
-    if fault := frame.fault():
-        raise CameraError(source, f"{entry.file} {fault}; copy the recording again")
-    return frame
-
-
-def as_seconds(text: str) -> float:
-    """``90``, ``90s``, ``5m`` or ``1h`` in seconds. Raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
-    if found is None or not float(found[1]):
-        raise ValueError(text)
-    return float(found[1]) * {"m": 60, "h": 3600}.get(found[2] or "s", 1)

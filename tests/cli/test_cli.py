@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,37 @@ from pathlib import Path
 import pytest
 
 from device import __version__
-from device.cli import main
+from device.cli import COMMANDS, main
 from device.library import catalog
 
 ROOT = Path(__file__).parent.parent.parent
 FOOTAGE = ROOT / "models" / "footage"
+
+
+# Every command, with what its help lists beside --help and --verbose.
+HELP = {
+    "": "run classify bench record models web doctor config mqtt --version",
+    "run": "--source --config --set --frames",
+    "classify": "FILE --model --labels --top --json",
+    "bench": "--source --config --model --labels --threads --runtime --seconds --json --write "
+    "--against",
+    "record": "OUT --for --source --config --set --lossless --max-mb",
+    "models": "list show fetch verify remove",
+    "models list": "",
+    "models show": "NAME-or-FILE --labels",
+    "models fetch": "NAME",
+    "models verify": "",
+    "models remove": "NAME",
+    "web": "token",
+    "web token": "--config",
+    "doctor": "--config --json --self-test",
+    "config": "check adopt",
+    "config check": "FILE",
+    "config adopt": "",
+    "mqtt": "check forget",
+    "mqtt check": "--config --set",
+    "mqtt forget": "--config --set",
+}
 
 
 def labelcam(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -47,20 +74,44 @@ def test_version() -> None:
 
 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, words in (
-        (["--help"], ["run", "classify", "bench", "--version"]),
-        (["run", "--help"], ["--source", "--config", "--set", "--frames"]),
-        (["classify", "--help"], ["FILE", "--model", "--labels", "--top", "--json"]),
-        (["doctor", "--help"], ["--config", "--json", "--self-test"]),
-        (["config", "--help"], ["check", "adopt"]),
-        (["bench", "--help"], ["--source", "--threads", "--runtime", "--write", "--against"]),
-    ):
+    for command, words in HELP.items():
         with pytest.raises(SystemExit) as ended:
-            main(arguments)
+            main([*command.split(), "--help"])
         assert ended.value.code == 0
-        text = capsys.readouterr().out
-        for word in words:
-            assert word in text
+        said = capsys.readouterr().out
+        found = set(re.findall(r"^ {2,4}(--[a-z-]+|[A-Za-z-]+)\b", said, re.MULTILINE))
+        assert found - {"COMMAND", "--verbose", "-h"} == set(words.split()), command
+    assert HELP[""].split()[:-1] == list(COMMANDS)
+
+
+def test_help_loads_neither_numpy_nor_a_runtime() -> None:
+    program = (
+        "import sys; from device.cli import COMMANDS, main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'numpy', 'cv2', 'ssl', 'rich', 'tflite_runtime',"
+        " 'ai_edge_litert'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["a'''b.mp4", 'a"b\\c.mp4', "''''.mp4", "ü 'x'.mp4"])
+def test_a_source_arrives_as_it_was_given(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--source", f"/nonexistent/{name}"]) == 1
+    assert f"camera /nonexistent/{name}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\x00", "\x85", "\udcff"])
+def test_a_source_with_control_characters_is_refused(
+    character: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--source", f"a{character}b.mp4"]) == 2
+    assert capsys.readouterr().err == (
+        f"labelcam: argument --source: {f'a{character}b.mp4'!r} has the control character "
+        f"{character!r}; see labelcam run --help\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +178,7 @@ def test_an_unforeseen_fault_shows_no_traceback(
 
 def test_nor_does_one_in_a_thread() -> None:
     program = (
-        "import threading; from device.cli import main; main(['models', 'list'])\n"
+        "import threading; from device.cli import COMMANDS, main; main(['models', 'list'])\n"
         "threading.Thread(target=lambda: 1 / 0).start()"
     )
     ended = subprocess.run(

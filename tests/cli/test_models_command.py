@@ -79,14 +79,14 @@ def _serve(files: dict[str, bytes]) -> Behaviour:
 def test_fetch_brings_model_labels_and_twin(
     state: Path, fetcher: Fetcher, server: TlsServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert models.fetch_model("colours", fetcher) == 0
+    assert models.fetch("colours", fetcher) == 0
     assert {p.name: p.read_bytes() for p in (state / "models").iterdir()} == FILES
     assert 'use it as model.name = "colours"' in capsys.readouterr().out
     model = catalog.find("colours")
     assert model.labels == ("red", "green", "blue")
     assert model.twin is not None
     # What is here and right is not fetched again.
-    assert models.fetch_model("colours", fetcher) == 0
+    assert models.fetch("colours", fetcher) == 0
     assert len(server.requests) == 3
     assert "is here already" in capsys.readouterr().out
 
@@ -94,9 +94,9 @@ def test_fetch_brings_model_labels_and_twin(
 def test_fetch_mends_what_is_not_as_pinned(
     state: Path, fetcher: Fetcher, server: TlsServer
 ) -> None:
-    models.fetch_model("colours", fetcher)
+    models.fetch("colours", fetcher)
     (state / "models" / "colours.txt").write_text("rot\ngrün\nblau\n")
-    assert models.fetch_model("colours", fetcher) == 0
+    assert models.fetch("colours", fetcher) == 0
     assert (state / "models" / "colours.txt").read_bytes() == FILES["colours.txt"]
     assert len(server.requests) == 4
 
@@ -104,7 +104,7 @@ def test_fetch_mends_what_is_not_as_pinned(
 def test_fetch_of_a_lie_installs_nothing(state: Path, fetcher: Fetcher, server: TlsServer) -> None:
     server.behaviours = [_serve({**FILES, "colours.tflite": bytes(len(FILES["colours.tflite"]))})]
     with pytest.raises(FetchError, match="served another file"):
-        models.fetch_model("colours", fetcher)
+        models.fetch("colours", fetcher)
     assert not (state / "models" / "colours.tflite").exists()
     assert catalog.installed() == ()
 
@@ -112,7 +112,7 @@ def test_fetch_of_a_lie_installs_nothing(state: Path, fetcher: Fetcher, server: 
 def test_verify_tells_right_from_wrong(
     state: Path, fetcher: Fetcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models.fetch_model("colours", fetcher)
+    models.fetch("colours", fetcher)
     capsys.readouterr()
     assert main(["models", "verify"]) == 0
     assert capsys.readouterr().out.count(": right") == 3
@@ -125,7 +125,7 @@ def test_verify_tells_right_from_wrong(
 def test_remove_takes_away_what_was_fetched_and_what_was_begun(
     state: Path, fetcher: Fetcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models.fetch_model("colours", fetcher)
+    models.fetch("colours", fetcher)
     (state / "models" / "colours.tflite.part").write_bytes(b"begun")
     (state / "models" / "mine.tflite").write_bytes(b"mine")
     assert main(["models", "remove", "colours"]) == 0

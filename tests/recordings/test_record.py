@@ -1,5 +1,6 @@
 """Recording and replaying: what is kept, how much of it, and that it plays the same each time."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from device import config
 from device.cameras import open_camera
 from device.cli import main
+from device.cli.arguments import duration_s
 from device.errors import CameraError, OutputClosed, SinkError, UsageError
 from device.events import DeviceHealth, LabelChange, Observation, StageTimes
 from device.frames import Frame, PixelFormat
 from device.node import Node
-from device.sinks import record
+from device.recordings import format as form
 from device.sinks.record import RecordSink
 
 
@@ -85,7 +87,7 @@ def test_what_was_recorded_changes_its_labels_in_the_same_way_each_time(
 ) -> None:
     folder = recorded(tmp_path, settings, "--lossless")
     first, second = replayed(folder, settings), replayed(folder, settings)
-    lines = (folder / record.INDEX).read_bytes().splitlines()
+    lines = (folder / form.INDEX).read_bytes().splitlines()
     assert len(first.changed) >= 2
     assert first.changed == second.changed
     assert first.scores == second.scores
@@ -95,23 +97,28 @@ def test_what_was_recorded_changes_its_labels_in_the_same_way_each_time(
 @pytest.mark.slow
 def test_lossless_is_what_was_seen_to_the_bit(tmp_path: Path, settings: list[str]) -> None:
     folder = recorded(tmp_path, settings, "--lossless")
-    entries = list(record.entries(folder, "it"))
+    entries = list(form.entries(folder, "it"))
     again = replayed(folder, settings)
     assert [entry.predictions[0].score for entry in entries] == again.scores
 
 
-@pytest.mark.slow
-def test_plays_at_the_recorded_pace(tmp_path: Path, settings: list[str]) -> None:
-    folder = recorded(tmp_path, settings)
-    entries = list(record.entries(folder, "it"))
-    with open_camera(config.Camera(source=f"replay:{folder}")) as camera:
-        begun = last = None
+@pytest.mark.parametrize(("pace", "at_pace"), [("", True), ("?pace=max", False)])
+def test_plays_at_the_recorded_pace(tmp_path: Path, pace: str, at_pace: bool) -> None:
+    times = [0.0, 0.25, 0.375, 0.5]
+    sink = RecordSink(tmp_path / "out", 10, 1 << 20, lossless=True)
+    for number, at in enumerate(times):
+        sink.observe(_observation(_frame(at, number)))
+    sink.close()
+    taken, came = [], []
+    with open_camera(config.Camera(source=f"replay:{tmp_path / 'out'}{pace}")) as camera:
         while (frame := camera.read()) is not None:
-            begun = frame.captured_at if begun is None else begun
-            last = frame.captured_at
-    assert begun is not None
-    assert last is not None
-    assert last - begun == entries[-1].at_s
+            taken.append(frame.captured_at)
+            came.append(time.monotonic())
+    assert [at - taken[0] for at in taken] == times
+    # The first may have been read late, so that the others come up to that much earlier.
+    late_s = came[0] - taken[0]
+    early = [at - came[0] < due - late_s for at, due in zip(came, times, strict=True)]
+    assert any(early) is not at_pace
 
 
 @pytest.mark.parametrize("layout", list(PixelFormat))
@@ -249,18 +256,19 @@ def test_a_camera_that_gives_nothing_leaves_nothing_behind(
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
-def test_one_camera_only(tmp_path: Path) -> None:
-    two = config.Config(camera=(config.Camera(name="a"), config.Camera(name="b")))
-    with pytest.raises(UsageError, match="records one camera, and the configuration has 2"):
-        record.record(two, tmp_path / "out", 1, 1 << 20, lossless=False)
-    assert not (tmp_path / "out").exists()
+def test_one_camera_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.toml").write_text("[[camera]]\nname = 'a'\n[[camera]]\nname = 'b'\n")
+    out = tmp_path / "out"
+    assert main(["record", str(out), "--for", "1s", "--config", str(tmp_path / "two.toml")]) == 2
+    assert "records one camera, and the configuration has 2" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("90", 90), ("0.5s", 0.5)]
 )
 def test_times(text: str, seconds: float) -> None:
-    assert record.as_seconds(text) == seconds
+    assert duration_s(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0s", "5d", "-1s", "s", "1e3"])
@@ -270,8 +278,8 @@ def test_what_is_no_time(text: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def _broken(folder: Path, line: object) -> str:
-    header = record.Header(1, "m", "s")
-    (folder / record.INDEX).write_bytes(
+    header = form.Header(1, "m", "s")
+    (folder / form.INDEX).write_bytes(
         msgspec.json.encode(header) + b"\n" + (line if isinstance(line, bytes) else b"") + b"\n"
     )
     with pytest.raises(CameraError) as caught:
@@ -289,7 +297,7 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
         f"--for 60s {tmp_path}`"
     )
     assert _broken(tmp_path, b"{").startswith(f"{source}line 2 of")
-    entry = record.Entry("../x.png", 0, 4, 4, "BGR", "c", None, 0, ())
+    entry = form.Entry("../x.png", 0, 4, 4, "BGR", "c", None, 0, ())
     assert "names '../x.png'" in _broken(tmp_path, msgspec.json.encode(entry))
     entry = msgspec.structs.replace(entry, file="000000.png")
     assert "no such file or folder" in _broken(tmp_path, msgspec.json.encode(entry))

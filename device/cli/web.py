@@ -1,0 +1,35 @@
+"""``labelcam web token``: the token that the page in the browser asks for."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from device.cli.arguments import VERBOSE, config_file, group
+
+if TYPE_CHECKING:
+    from device.cli.arguments import Commands
+
+
+def register(commands: "Commands") -> None:
+    """Add the command."""
+    token = group(commands, "web", "the page in the browser").add_parser(
+        "token",
+        parents=[VERBOSE, config_file()],
+        help="make the token that the page asks for, in place of the old one",
+    )
+    token.set_defaults(command=_token)
+
+
+def _token(options: argparse.Namespace) -> int:
+    from device import config
+    from device.sinks.web import token
+
+    path = token.token_path(config.load(options.config).web.token_file)
+    # Alone on stdout, so that it can be piped to where it is needed.
+    print(token.make(path))
+    print(
+        f"labelcam: this is shown once; its hash is in {path}. "
+        "What runs takes it at its next start",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,91 @@
+"""What a recording is: a folder of frames, and when they were taken and what was made of them.
+
+``recording.jsonl`` is a header and then a line for each label that was made of a frame; the
+frames lie beside it as JPEG, or as PNG where none of their bits may be lost.
+``labelcam run --source replay:FOLDER`` plays it.
+"""
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+
+from device.errors import CameraError, PictureError
+from device.events import Prediction
+from device.frames import Frame, PixelFormat
+from device.recordings.pictures import read_picture
+
+INDEX = "recording.jsonl"
+# Times are whole multiples of this: added to a whole second they stay exact, so that a replay
+# computes with the very same differences each time.
+TICKS_PER_S = 1 << 20
+
+_FILE = re.compile(r"\d{6,}\.(jpg|png)")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The first line: what was recorded."""
+
+    recording: int
+    model: str
+    source: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A label of a frame; ``at_s`` is since the first, ``layout`` a PixelFormat's name."""
+
+    file: str
+    at_s: float
+    width: int
+    height: int
+    layout: str
+    camera: str
+    label: str | None
+    score: float
+    predictions: tuple[Prediction, ...]
+
+
+def entries(folder: Path, source: str) -> Generator[Entry, None, None]:
+    """The entries of a recording in order. Raises CameraError, with the line, where it is bad."""
+    path = folder / INDEX
+    try:
+        with path.open("rb") as index:
+            for number, line in enumerate(index, 1):
+                if number == 1:
+                    header = msgspec.json.decode(line, type=Header)
+                    if header.recording != 1:
+                        raise CameraError(source, f"is a recording of form {header.recording}")
+                    continue
+                entry = msgspec.json.decode(line, type=Entry)
+                if not _FILE.fullmatch(entry.file):
+                    raise CameraError(source, f"line {number} of {path} names {entry.file!r}")
+                yield entry
+    except FileNotFoundError:
+        raise CameraError(
+            source, f"there is no {path}; make one with `labelcam record --for 60s {folder}`"
+        ) from None
+    except OSError as error:
+        if isinstance(error, CameraError):
+            raise
+        raise CameraError(source, f"{path} cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise CameraError(
+            source, f"line {number} of {path} is damaged ({error}); copy it again"
+        ) from None
+
+
+def frame_of(folder: Path, entry: Entry, source: str, number: int, at: float) -> Frame:
+    """The frame of an entry, as it was taken or as JPEG kept it. Raises CameraError."""
+    try:
+        pixels = read_picture(folder / entry.file).pixels
+    except PictureError as error:
+        raise CameraError(source, f"its {error}") from None
+    try:
+        layout = PixelFormat(entry.layout)
+    except ValueError:
+        raise CameraError(source, f"{entry.file} has pixels {entry.layout!r}") from None
+    frame = Frame(pixels, layout, entry.width, entry.height, number, at)
+    if fault := frame.fault():
+        raise CameraError(source, f"{entry.file} {fault}; copy the recording again")
+    return frame
