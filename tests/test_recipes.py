@@ -1,5 +1,6 @@
 """The recipes of ARCHITECTURE.md: a dummy of each kind is one module, this one, and one line."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 import device.cameras
+import device.cli
 import device.sinks
 from device import config
 from device.cameras import Camera, Kind, Request, open_camera
+from device.cli.arguments import Commands
 from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
 from device.events import DeviceHealth, LabelChange, Observation
@@ -108,6 +111,17 @@ def test_a_thing_to_command(colours: Callable[..., Path], monkeypatch: pytest.Mo
     node.controller.submit(command, lambda _: node.controller.submit(Command(None, "restart")))
     node.run()
     assert told == [("camera", 0.5)]
+
+
+def register(commands: Commands) -> None:
+    parser = commands.add_parser("dummy", help="nothing")
+    parser.set_defaults(verbose=False, command=lambda _options: 7)
+
+
+def test_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.cli, "COMMANDS", ("dummy",))
+    monkeypatch.setitem(sys.modules, "device.cli.dummy", sys.modules[__name__])
+    assert device.cli.main(["dummy"]) == 7
 
 
 def test_a_kind_of_camera(colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

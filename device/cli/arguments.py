@@ -3,12 +3,11 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from device.errors import UsageError
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction["Parser"]
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 _SOURCES = (
     "where pictures come from: auto, footage (the clip that ships), synthetic, pi, a "
@@ -30,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def group(commands: "Commands", name: str, text: str) -> "Commands":
+def group(commands: Commands, name: str, text: str) -> Commands:
     """The commands of a command, such as ``models list``."""
     parser = commands.add_parser(name, help=text)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

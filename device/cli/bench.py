@@ -1,15 +1,20 @@
 """``labelcam bench``: measure what runs a model fastest on this machine."""
 
 import argparse
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import LABELS, MODEL, VERBOSE, as_json, config_file, count, source
+from device.cli.arguments import (
+    LABELS,
+    MODEL,
+    VERBOSE,
+    Commands,
+    as_json,
+    config_file,
+    count,
+    source,
+)
 
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
 
-
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "bench",

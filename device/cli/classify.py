@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from device.cli.arguments import LABELS, MODEL, VERBOSE, as_json, count
+from device.cli.arguments import LABELS, MODEL, VERBOSE, Commands, as_json, count
 from device.errors import PictureError
 
 if TYPE_CHECKING:
-    from device.cli.arguments import Commands
     from device.events import Prediction, StageTimes
 
 
@@ -23,7 +22,7 @@ class Classified(msgspec.Struct, frozen=True):
     stages: "StageTimes"
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "classify",

@@ -2,15 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import VERBOSE, group
-
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
+from device.cli.arguments import VERBOSE, Commands, group
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "config", "the configuration file")
     check = ways.add_parser("check", parents=[VERBOSE], help="tell whether a file is valid")

@@ -1,15 +1,11 @@
 """``labelcam doctor``: tell what is wrong with this machine, and what mends it."""
 
 import argparse
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import VERBOSE, as_json, config_file
-
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
+from device.cli.arguments import VERBOSE, Commands, as_json, config_file
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "doctor",

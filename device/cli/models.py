@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from device.cli.arguments import LABELS, VERBOSE, group
+from device.cli.arguments import LABELS, VERBOSE, Commands, group
 from device.errors import FetchError
 
 if TYPE_CHECKING:
-    from device.cli.arguments import Commands
     from device.library.fetch import Fetcher, Progress
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "models", "the models there are, and having them here")
     parser = ways.add_parser("list", parents=[VERBOSE], help="the catalogue")

@@ -1,16 +1,12 @@
 """``labelcam mqtt``: the way to the broker, by hand."""
 
 import argparse
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import SET, VERBOSE, config_file, group
+from device.cli.arguments import SET, VERBOSE, Commands, config_file, group
 from device.errors import DependencyError
 
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
 
-
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "mqtt", "the way to the broker, by hand")
     for what, text in (

@@ -3,18 +3,14 @@
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import SET, VERBOSE, config_file, count, duration_s, source
+from device.cli.arguments import SET, VERBOSE, Commands, config_file, count, duration_s, source
 from device.errors import SinkError, UsageError
-
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
 
 _log = logging.getLogger("labelcam.record")
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "record",

@@ -6,14 +6,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from device.cli.arguments import SET, VERBOSE, config_file, count, source
+from device.cli.arguments import SET, VERBOSE, Commands, config_file, count, source
 
 if TYPE_CHECKING:
     from device import config
-    from device.cli.arguments import Commands
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "run",

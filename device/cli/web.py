@@ -2,15 +2,11 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-from device.cli.arguments import VERBOSE, config_file, group
-
-if TYPE_CHECKING:
-    from device.cli.arguments import Commands
+from device.cli.arguments import VERBOSE, Commands, config_file, group
 
 
-def register(commands: "Commands") -> None:
+def register(commands: Commands) -> None:
     """Add the command."""
     token = group(commands, "web", "the page in the browser").add_parser(
         "token",

@@ -111,7 +111,7 @@ def quiet_opencv() -> None:
     ``OPENCV_FFMPEG_LOGLEVEL`` gets to see it all.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-    if "OPENCV_LOG_LEVEL" not in os.environ:
+    if os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT") == "SILENT":
         cv2.setLogLevel(0)
 
 
