@@ -33,7 +33,9 @@ class Clock:
 
 
 class Disk:
-    """Opens databases that can be made to fail."""
+    """Opens databases that can be made to fail; ``connection`` is the one it opened last."""
+
+    connection: sqlite3.Connection
 
     def __init__(self) -> None:
         self.error = ""
@@ -51,7 +53,8 @@ class Disk:
                     raise sqlite3.OperationalError(disk.error)
                 return super().execute(sql, *args)
 
-        return sqlite3.connect(path, factory=Failing, **options)
+        self.connection = sqlite3.connect(path, factory=Failing, **options)
+        return self.connection
 
 
 _number = itertools.count()
@@ -378,7 +381,7 @@ def test_whatever_happens_nothing_is_lost_or_out_of_order(
             clock.now += outbox.RETRY_S
             box.tick()
             # Killed: the descriptor goes, and nothing that was not written is written.
-            box.close() if what == "close" else box._disconnect()
+            box.close() if what == "close" else disk.connection.close()
             box = Outbox(path, WIDE, clock=clock, connect=disk.connect)
         found = [row.event.id for row in box.pending(0, 10**6)]
         # What was acknowledged may be sent again after a kill; nothing else may be missing.

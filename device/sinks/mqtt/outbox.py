@@ -1,22 +1,12 @@
-"""Events on disk until the broker has them: a label change that was made is not lost.
+"""Events until the broker has them: a label change that was made is not lost.
 
-A change counts as made once ``add`` has come back: its row is then in a SQLite database
-whose log was flushed to the card (``synchronous = FULL``), so that neither a killed process
-nor a pulled plug takes it away. NORMAL would save the flush and lose, with the plug, what the
-kernel had not written yet: up to half a minute, and pulling the plug is how these devices
-are turned off. Label changes are rare enough for a flush each.
-
-The card is spared otherwise. What the broker acknowledged is struck out together with the
-next event's insertion, in the same page and the same flush; only where no event follows
-within ``TRIM_S`` does it cost a write of its own. A process killed in between sends those
-events again, with the ids they had.
-
-A row outlives its event as an empty one while it is the newest of its camera: it carries the
-camera's sequence number on, without a second table and thus a second page to write.
+A change counts as made once ``add`` has come back: it is then in a file that a pulled plug
+does not take away. The card is spared otherwise. What the broker acknowledged is struck out
+together with the next event's insertion, in the same page and the same flush; only where no
+event follows within ``TRIM_S`` does it cost a write of its own. A process killed in between
+sends those events again, with the ids they had.
 """
 
-import contextlib
-import errno
 import logging
 import sqlite3
 import time
@@ -27,6 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from device.sinks.mqtt.storage import EventFile, Row
+
 _log = logging.getLogger("labelcam.outbox")
 
 TRIM_S = 5.0
@@ -35,8 +27,6 @@ TRIM_EVENTS = 500
 # What is kept in memory while the disk takes nothing; about 5 MB.
 MEMORY_EVENTS = 10_000
 RETRY_S = 30.0
-
-_SCHEMA_VERSION = 1
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -76,15 +66,6 @@ class Limits(NamedTuple):
     age_s: float
 
 
-class _Row(NamedTuple):
-    number: int
-    camera: str
-    seq: int
-    body: bytes
-    boot: str
-    since: float
-
-
 class Outbox:
     """A queue of events in a file, for one thread.
 
@@ -104,17 +85,16 @@ class Outbox:
         self.trouble = ""
         self.dropped = 0
         self._path = path
+        self._file = EventFile(path, connect)
         self._limits = limits
         self._boot = boot_id() if boot is None else boot
         self._clock = clock
-        self._connect = connect
         self._opened_at = clock()
-        self._db: sqlite3.Connection | None = None
         # Of each camera the newest row: its number and sequence number.
         self._newest: dict[str, tuple[int, int]] = {}
         self._number = 0
         # Rows that no disk has taken yet; their numbers are higher than all that are in the file.
-        self._unwritten: deque[_Row] = deque()
+        self._unwritten: deque[Row] = deque()
         # All numbers up to this one are delivered or dropped; the file may not know it yet.
         self._acknowledged = 0
         self._acknowledged_in_file = 0
@@ -152,7 +132,7 @@ class Outbox:
             numbered = msgspec.structs.replace(event, seq=seq + 1)
             self._newest[event.camera] = (self._number, seq + 1)
             body = msgspec.json.encode(numbered)
-            self._unwritten.append(_Row(self._number, event.camera, seq + 1, body, self._boot, now))
+            self._unwritten.append(Row(self._number, event.camera, seq + 1, body, self._boot, now))
             self._count += 1
             self._bytes += len(body)
             taken.append(numbered)
@@ -189,7 +169,7 @@ class Outbox:
         if self._unwritten or self._trim_due is not None:
             self._retry_at = 0.0
             self._write()
-        self._disconnect()
+        self._file.close()
 
     def _discard(self, through: int) -> int:
         """Count everything up to this number as gone; returns how many events that were."""
@@ -225,7 +205,7 @@ class Outbox:
             _log.warning("outbox: full; the oldest events are dropped and counted")
         self.dropped += dropped
 
-    def _is_old(self, row: _Row, now: float) -> bool:
+    def _is_old(self, row: Row, now: float) -> bool:
         """Whether a row is over the age limit, by a clock that no time server turns.
 
         What an earlier boot left behind is as old as this run: how long the device was off
@@ -241,14 +221,14 @@ class Outbox:
         if self.trouble and self._clock() < self._retry_at:
             return
         try:
-            if self._db is None:
+            if not self._file.is_open:
                 self._open()
             self._commit()
         except (sqlite3.Error, OSError) as error:
-            if _is_corrupt(error) and self._set_aside(error):
+            if self._file.set_aside(error):
                 self._write()
-                return
-            self._fail(error)
+            else:
+                self._fail(error)
         else:
             if self.trouble:
                 _log.info("outbox: %s is written again", self._path)
@@ -269,80 +249,36 @@ class Outbox:
         self._retry_at = self._clock() + RETRY_S
 
     def _commit(self) -> None:
-        db = self._db
-        assert db is not None
         if not self._unwritten and self._acknowledged <= self._acknowledged_in_file:
             return
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            # OR REPLACE, because a commit that reported an error may have been made.
-            db.executemany(
-                "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", self._unwritten
-            )
-            if self._acknowledged > self._acknowledged_in_file:
-                kept = [
-                    number for number, _ in self._newest.values() if number <= self._acknowledged
-                ]
-                marks = ",".join("?" * len(kept))
-                db.execute(
-                    f"DELETE FROM events WHERE number <= ? AND number NOT IN ({marks})",  # noqa: S608
-                    (self._acknowledged, *kept),
-                )
-                db.execute(
-                    "UPDATE events SET body = NULL WHERE number <= ? AND body IS NOT NULL",
-                    (self._acknowledged,),
-                )
+        trim = self._acknowledged if self._acknowledged > self._acknowledged_in_file else 0
+        self._file.write(
+            self._unwritten, trim, [number for number, _ in self._newest.values() if number <= trim]
+        )
         self._unwritten.clear()
         self._acknowledged_in_file = self._acknowledged
         self._trim_due = None
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = self._connect(self._path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        self._file.open()
         try:
-            # Alone in the file: its index then lies in memory, and a second node that would
-            # share the outbox by mistake is told so.
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            # Each event writes a page to the log, from somewhere within a block of the disk.
-            # Four to the block were measured to wear it least: 5.2 MB for a thousand events,
-            # where SQLite's own size of a block makes 8.2.
-            db.execute("PRAGMA page_size = 1024")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA cache_size = -256")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _SCHEMA_VERSION):
-                raise OSError(errno.EINVAL, f"it is of a newer labelcam (schema {version})")
-            if version == 0:
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, "
-                    "camera TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB, "
-                    "boot TEXT NOT NULL, since REAL NOT NULL)"
-                )
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            self._adopt(db)
+            self._adopt()
         except BaseException:
-            db.close()
+            self._file.close()
             raise
-        self._db = db
 
-    def _adopt(self, db: sqlite3.Connection) -> None:
+    def _adopt(self) -> None:
         """Take up what an earlier run left in the file."""
         if not self._has_seen_file and self._number:
             # It could not be opened at first, and this run has numbered events without it:
-            # what it holds comes after those. By way of negative numbers, so that no two rows
-            # have the same one meanwhile.
-            with db:
-                db.execute("BEGIN IMMEDIATE")
-                db.execute("UPDATE events SET number = -number")
-                db.execute("UPDATE events SET number = ? - number", (self._number,))
+            # what it holds comes after those.
+            self._file.renumber(self._number)
         self._has_seen_file = True
-        newest = "SELECT camera, max(number), max(seq) FROM events GROUP BY camera"
-        for camera, number, seq in db.execute(newest).fetchall():
+        for camera, number, seq in self._file.newest():
             known = self._newest.get(camera, (0, 0))
             self._newest[camera] = (max(number, known[0]), max(seq, known[1]))
             self._number = max(self._number, number)
-        count, size = db.execute(_TOTALS, (self._acknowledged, self._number)).fetchone()
+        count, size = self._file.totals(self._acknowledged, self._number)
         # What was there before and is not now went with a file that had to be set aside.
         self.dropped += max(0, self._count - count - len(self._unwritten))
         self._count = count + len(self._unwritten)
@@ -351,30 +287,28 @@ class Outbox:
 
     def _totals(self, after: int, through: int) -> tuple[int, int]:
         """Number and bytes of the file's events between two numbers, the first excluded."""
-        if self._db is None:
-            return 0, 0
-        try:
-            count, size = self._db.execute(_TOTALS, (after, through)).fetchone()
-        except sqlite3.Error as error:
-            self._lose_file(error)
-            return 0, 0
-        return count, size
-
-    def _rows(self, after: int, limit: int) -> list[_Row]:
-        """Up to ``limit`` events that follow a number, in order, from the file and from memory."""
-        rows: list[_Row] = []
-        if self._db is not None:
+        if self._file.is_open:
             try:
-                rows = [_Row(*row) for row in self._db.execute(_SELECT, (after, limit)).fetchall()]
+                return self._file.totals(after, through)
+            except sqlite3.Error as error:
+                self._lose_file(error)
+        return 0, 0
+
+    def _rows(self, after: int, limit: int) -> list[Row]:
+        """Up to ``limit`` events that follow a number, in order, from the file and from memory."""
+        rows: list[Row] = []
+        if self._file.is_open:
+            try:
+                rows = self._file.rows(after, limit)
             except sqlite3.Error as error:
                 self._lose_file(error)
         rows += [row for row in self._unwritten if row.number > after][:limit]
-        rows.sort(key=lambda row: row.number)
+        rows.sort()
         return rows[:limit]
 
     def _lose_file(self, error: sqlite3.Error) -> None:
         """Go on without what is in a file that cannot be read any more."""
-        if not (_is_corrupt(error) and self._set_aside(error)):
+        if not self._file.set_aside(error):
             self._fail(error)
         lost = self._count - len(self._unwritten)
         if lost:
@@ -382,26 +316,7 @@ class Outbox:
         self.dropped += lost
         self._count = len(self._unwritten)
         self._bytes = sum(len(row.body) for row in self._unwritten)
-        self._disconnect()
-
-    def _set_aside(self, error: Exception) -> bool:
-        """Rename a broken file; False where that is impossible."""
-        self._disconnect()
-        aside = self._path.with_name(f"{self._path.name}.broken-{time.time_ns() // 10**9}")
-        try:
-            self._path.replace(aside)
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        except OSError:
-            return False
-        _log.warning("outbox: %s is broken (%s); set aside as %s", self._path, error, aside.name)
-        return True
-
-    def _disconnect(self) -> None:
-        if self._db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.close()
-            self._db = None
+        self._file.close()
 
 
 def boot_id() -> str:
@@ -410,13 +325,3 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-_FROM = "FROM events WHERE body IS NOT NULL AND number > ?"
-_SELECT = f"SELECT number, camera, seq, body, boot, since {_FROM} ORDER BY number LIMIT ?"
-_TOTALS = f"SELECT count(*), coalesce(sum(length(body)), 0) {_FROM} AND number <= ?"
-
-
-def _is_corrupt(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
