@@ -12,10 +12,11 @@ import numpy as np
 
 from device import config
 from device.cameras import Camera, Request
+from device.cameras.mjpeg import decode_jpeg
 from device.cameras.v4l2_device import Capabilities, Device, Filled, Layout, Mode, problem_of
 from device.errors import CameraError, CameraStalled, UsageError
 from device.frames import Frame, PixelFormat, Pixels
-from device.recordings.pictures import decode_jpeg, quiet_opencv
+from device.recordings.pictures import quiet_opencv
 
 # What a frame of 640x480 costs to make of it, in ms on x86-64: copying 0.02, NV12 0.12, YUYV
 # and UYVY 0.14, JPEG 1.1. So JPEG is for the sizes and rates that raw pixels do not reach over
@@ -298,8 +299,8 @@ def _decode(  # noqa: PLR0911 - one for each format
     """Pixels of their own and their order; None where the data is too short or corrupt."""
     pixels, width, height = layout.pixels, layout.width, layout.height
     if pixels in ("MJPG", "JPEG"):
-        picture = decode_jpeg(data)
-        if picture is None or picture.shape[:2] != (height, width):
+        picture = decode_jpeg(data, width, height)
+        if picture is None:
             return None
         return picture, PixelFormat.GREY if picture.ndim == 2 else PixelFormat.BGR
     rows = height * 3 // 2 if pixels in ("YU12", "NV12") else height

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.errors import PictureError
-from device.frames import Frame, PixelFormat, Pixels
+from device.frames import Frame, PixelFormat
 from device.system.stderr import caught
 
 # HEIC and AVIF too, so that a folder of them is not passed over in silence.
@@ -176,21 +176,6 @@ _MAGIC = {
     "video": rb"\x1aE\xdf\xa3",  # Matroska and WebM
 }
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-
-
-def decode_jpeg(data: bytes | memoryview) -> Pixels | None:
-    """The pixels of one JPEG of a camera, BGR or grey; None when it is damaged.
-
-    Not for files: nothing is checked before it is decoded.
-    """
-    with _codec_complaints() as complaints:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
-        except cv2.error:
-            pixels = None
-    if pixels is None or any(_DAMAGE.match(line) for line in complaints):
-        return None
-    return np.asarray(pixels, np.uint8)
 
 
 def _decode_jpeg(data: bytes) -> NDArray[Any]:
