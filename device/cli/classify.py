@@ -9,6 +9,8 @@ import msgspec
 
 from device.cli.arguments import LABELS, MODEL, VERBOSE, Commands, as_json, count
 from device.errors import PictureError
+from device.system.logs import complain
+from device.system.text import json_line, printable
 
 if TYPE_CHECKING:
     from device.events import Prediction, StageTimes
@@ -68,16 +70,16 @@ def _classify(options: argparse.Namespace) -> int:
                     continue
                 best = classifier.top(options.top)
                 result = Classified(str(picture), best, classifier.stages)
-                print(msgspec.json.encode(result).decode() if options.json else _text(result))
+                print(json_line(result) if options.json else _text(result))
     return 1 if failed else 0
 
 
 def _complain(error: PictureError) -> bool:
     sys.stdout.flush()
-    print(f"labelcam: {error}", file=sys.stderr)
+    complain(str(error))
     return True
 
 
 def _text(result: Classified) -> str:
-    rows = [f"  {p.score:6.1%}  {p.label}" for p in result.predictions]
-    return "\n".join([result.file, *rows])
+    rows = [f"  {p.score:6.1%}  {printable(p.label)}" for p in result.predictions]
+    return "\n".join([printable(result.file), *rows])

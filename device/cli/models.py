@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from device.cli.arguments import LABELS, VERBOSE, Commands, group
 from device.errors import FetchError
+from device.system.text import printable
 
 if TYPE_CHECKING:
     from device.library.fetch import Fetcher, Progress
@@ -56,9 +57,9 @@ def _show(options: argparse.Namespace) -> int:
     from device.inference.explain import explain
 
     lines, problems = explain(options.name, options.labels)
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
     for problem in problems or ["none"]:
-        print(f"{'problem' if problems else 'problems':10} {problem}")
+        print(f"{'problem' if problems else 'problems':10} {printable(problem)}")
     return 1 if problems else 0
 
 

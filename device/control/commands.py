@@ -11,6 +11,7 @@ import msgspec
 
 from device.control.table import CONTROLS, Value
 from device.errors import CommandError
+from device.system.text import quoted
 
 MAX_BYTES = 1024
 
@@ -69,7 +70,7 @@ def parse(
     if known is None:
         raise CommandError(called(key), f"is no command; there are {', '.join(CONTROLS)}")
     if camera is not None and camera not in cameras:
-        raise CommandError(key, f"no camera is called {shown(camera)}")
+        raise CommandError(key, f"no camera is called {quoted(camera)}")
     if camera is not None and known.scope == "device":
         raise CommandError(key, "is for the whole device, not for one camera")
     size = len(payload) if size is None else size
@@ -77,7 +78,7 @@ def parse(
         raise CommandError(key, f"has {size} bytes; at most {MAX_BYTES} are taken")
     if known.type is None:
         if payload.strip() not in _PRESSED:
-            raise CommandError(key, f"takes no value, met {shown(payload)}; send PRESS")
+            raise CommandError(key, f"takes no value, met {quoted(payload)}; send PRESS")
         return Command(camera, key)
     try:
         return Command(camera, key, _decode(known.type, payload.strip()))
@@ -88,7 +89,7 @@ def parse(
             words = {bool: "true or false", CONTROLS["region"].type: "[left, top, right, bottom]"}
             problem = f"expected {words.get(known.type, 'a number')}"
         problem = problem[0].lower() + problem[1:]
-        raise CommandError(key, f"{problem}, met {shown(payload)}") from None
+        raise CommandError(key, f"{problem}, met {quoted(payload)}") from None
 
 
 def _decode(kind: Any, payload: bytes) -> Value:
@@ -103,11 +104,4 @@ def _decode(kind: Any, payload: bytes) -> Value:
 
 def called(key: str) -> str:
     """A key as messages have it: bare where it is one, else so that it is safe to print."""
-    return key if key in CONTROLS else shown(key)
-
-
-def shown(met: str | bytes) -> str:
-    """What was met, on one line, cut to forty characters and safe to print."""
-    text = met if isinstance(met, str) else met[:200].decode("utf-8", "replace")
-    cut = text[:40] + "…" * (len(text) > 40 or len(met) > 200)
-    return repr(cut)
+    return key if key in CONTROLS else quoted(key)

@@ -11,6 +11,7 @@ import msgspec
 
 from device.doctor import board, camera, edgetpu, service, software
 from device.doctor.subject import Finding, Host, Subject, fail
+from device.system.text import json_line, printable
 
 Check = Callable[[Subject], Finding]
 
@@ -81,9 +82,9 @@ def doctor(
         results.append(Result(name, found.level, found.says, found.mend))
         if not as_json:
             mend = f"; {found.mend}" * bool(found.mend)
-            print(f"{found.level:5} {name:18} {found.says}{mend}", flush=True)
+            print(printable(f"{found.level:5} {name:18} {found.says}{mend}"), flush=True)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(results)).decode())
+        print(msgspec.json.format(json_line(results)))
     return int(any(result.level == "fail" for result in results))
 
 

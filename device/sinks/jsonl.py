@@ -11,6 +11,7 @@ import msgspec
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.lines import write_line
 from device.sinks.outlet import Run
+from device.system.text import json_line
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -39,7 +40,6 @@ class JsonlSink:
     ) -> None:
         self._file = file or sys.stdout
         self._wall_clock = wall_clock
-        self._encoder = msgspec.json.Encoder()
 
     def observe(self, observation: Observation) -> None:
         """Nothing: only changes are written."""
@@ -56,7 +56,7 @@ class JsonlSink:
             model=change.model,
             at=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-        write_line(self._file, self._encoder.encode(line))
+        write_line(self._file, json_line(line).encode())
 
     def report(self, health: DeviceHealth) -> None:
         """Nothing: only changes are written."""

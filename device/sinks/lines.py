@@ -31,11 +31,6 @@ def write_text(file: TextIO, text: str) -> None:
     write_line(file, text.encode(file.encoding, "replace"))
 
 
-def printable(text: str) -> str:
-    """The text without what would move the cursor or turn the writing direction."""
-    return "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text)
-
-
 def backend(interpreter: Description) -> tuple[str, str, str]:
     """Runtime, delegate and threads of an interpreter, each in a few words."""
     delegate = "no delegate"

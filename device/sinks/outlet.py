@@ -9,6 +9,7 @@ from device import config
 from device.control.commands import Device
 from device.errors import OutputClosed, SinkError
 from device.events import Sink, SinkHealth
+from device.system.text import one_line
 
 _log = logging.getLogger("labelcam.node")
 
@@ -73,7 +74,7 @@ class Outlet:
         return SinkHealth(self.health.name, problem) if problem else self.health
 
     def _fail(self, error: Exception) -> None:
-        name, problem = self.health.name, " ".join(str(error).split())
+        name, problem = self.health.name, one_line(str(error))
         # Once for each reason: a port that stays taken must not fill the log.
         if problem != self.health.problem:
             _log.warning("sink %s: %s; trying again in %g s", name, problem, RETRY_S)

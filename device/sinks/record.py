@@ -12,8 +12,10 @@ from device.errors import OutputClosed, SinkError, UsageError
 from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat, Pixels
 from device.recordings.format import INDEX, TICKS_PER_S, Entry, Header
+from device.system.text import json_line
 
 _QUALITY = 95
+_PREDICTIONS = 5
 _TO_BGR = {PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420, PixelFormat.RGB: cv2.COLOR_RGB2BGR}
 
 _log = logging.getLogger("labelcam.record")
@@ -85,7 +87,7 @@ class RecordSink:
                 observation.camera,
                 observation.label,
                 round(observation.score, 4),
-                observation.predictions,
+                observation.predictions[:_PREDICTIONS],
             )
         )
 
@@ -128,7 +130,7 @@ class RecordSink:
         return pixels, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
 
     def _write_line(self, line: msgspec.Struct) -> None:
-        data = msgspec.json.encode(line) + b"\n"
+        data = json_line(line).encode() + b"\n"
         try:
             self._index.write(data)
             self._index.flush()

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from device.system.text import one_line, printable
+
 # sd-daemon(3): a line's priority, as syslog numbers them, stands before it.
 _PRIORITIES = {
     logging.DEBUG: 7,
@@ -27,9 +29,7 @@ _MAX_KINDS = 500
 def configure(*, verbose: bool) -> None:
     """Have the log written to stderr, from INFO on, or all of it."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JournalFormatter() if is_journal(sys.stderr) else logging.Formatter("labelcam: %(message)s")
-    )
+    handler.setFormatter(JournalFormatter() if is_journal(sys.stderr) else PersonFormatter())
     if not verbose:
         handler.addFilter(RateLimit())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
@@ -37,9 +37,8 @@ def configure(*, verbose: bool) -> None:
 
 def complain(message: str) -> None:
     """Write the line with which the program ends, on stderr."""
-    line = " ".join(message.split())
     start = f"<{_PRIORITIES[logging.ERROR]}>" if is_journal(sys.stderr) else "labelcam: "
-    print(start + line, file=sys.stderr)
+    print(start + one_line(message), file=sys.stderr)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
@@ -56,8 +55,18 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        message = " ".join(super().format(record).split())
-        return f"<{_PRIORITIES.get(record.levelno, 6)}>{message}"
+        return f"<{_PRIORITIES.get(record.levelno, 6)}>{one_line(super().format(record))}"
+
+
+class PersonFormatter(logging.Formatter):
+    """``labelcam: camera door: lost``, and the lines of a traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines."""
+        lines = [f"labelcam: {one_line(record.getMessage())}"]
+        if record.exc_info:
+            lines += map(printable, self.formatException(record.exc_info).split("\n"))
+        return "\n".join(lines)
 
 
 class RateLimit(logging.Filter):

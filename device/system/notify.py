@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from device import config
 from device.events import DeviceHealth, Observation
+from device.system.text import one_line
 
 # A camera that is waited for at the start is not a start that hangs: each attempt to open it
 # asks for this much more time. An attempt takes at most 20 s.
@@ -164,4 +165,4 @@ class Service:
 
 def _status(text: str) -> str:
     """As one line: a line break would begin another assignment."""
-    return f"STATUS={' '.join(text.split())[:_STATUS_MAX]}"
+    return f"STATUS={one_line(text)[:_STATUS_MAX]}"

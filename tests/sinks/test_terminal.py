@@ -356,7 +356,7 @@ def test_plain_lines() -> None:
 def test_plain_lines_are_literal_and_of_one_line() -> None:
     sink, out, _file = plain(encoding="ascii")
     sink.change(change(label="[red]\x1b[2J\ncafé", previous=None, at=103.2))
-    assert out.getvalue() == b"  3.2 s  camera  [red][2J caf? 0.93\n"
+    assert out.getvalue() == b"  3.2 s  camera  [red]\\u001b[2J\\u000acaf? 0.93\n"
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])

@@ -13,8 +13,9 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 
 from device.events import CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
-from device.sinks.lines import backend, printable
+from device.sinks.lines import backend
 from device.sinks.terminal.letters import ASCII, Glyphs, big
+from device.system.text import printable
 
 PERIOD_S = 0.1  # ten pictures a second are as many as an eye reads
 
@@ -122,7 +123,7 @@ class Dashboard:
         else:
             text = printable(first.label)
             # Yellow for unknown, and for a label that is held but no longer seen.
-            seen = any(p.label == first.label for p in first.predictions)
+            seen = any(p.label == first.label for p in first.predictions[: self._top])
             style = self._label if seen else self._quiet
             caption = f"{first.score:.2f}"
             if change := self.changes.get(first.camera):

@@ -15,8 +15,9 @@ from typing import Any, TextIO
 from device import config
 from device.errors import OutputClosed
 from device.events import DeviceHealth, LabelChange, Observation
-from device.sinks.lines import backend, printable, write_text
+from device.sinks.lines import backend, write_text
 from device.system.logs import is_journal
+from device.system.text import printable
 
 _KEPT_LOG_LINES = 100
 

@@ -35,6 +35,7 @@ from device.sinks.web.metrics import Metrics
 from device.sinks.web.state import Done, Order, Refusal, WebState
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
 from device.sinks.web.token import Token
+from device.system.text import json_line, one_line
 
 _log = logging.getLogger("labelcam.sinks.web")
 
@@ -208,7 +209,7 @@ class WebApp:
             command = parse(order.camera, order.key, value, self._state.cameras)
             answer = await self._obeyed(command)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HTTPException(422, " ".join(str(error).split())) from None
+            raise HTTPException(422, one_line(str(error))) from None
         except CommandError as error:
             raise HTTPException(422, str(error)) from None
         except TimeoutError:
@@ -293,7 +294,7 @@ class _Streamed:
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, "application/json")
+    return Response(json_line(value), status, headers, "application/json")
 
 
 def _plain(text: str, status: int) -> Response:

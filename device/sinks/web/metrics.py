@@ -36,6 +36,7 @@ from device.events import (
     PictureTrouble,
     Vitals,
 )
+from device.system.text import printable
 
 # When a series began says nothing that its restart does not.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -98,8 +99,9 @@ class Metrics(Collector):
         """Time one classified frame."""
         camera, stages = observation.camera, observation.stages
         if camera not in self._timers:
-            of_stages = (self._stages.labels(camera, stage) for stage in _STAGES)
-            self._timers[camera] = (self._latency.labels(camera), *of_stages)
+            name = printable(camera)
+            of_stages = (self._stages.labels(name, stage) for stage in _STAGES)
+            self._timers[camera] = (self._latency.labels(name), *of_stages)
         latency, preprocess, invoke, postprocess = self._timers[camera]
         latency.observe(observation.latency_ms / 1e3)
         preprocess.observe(stages.preprocess_ms / 1e3)
@@ -109,7 +111,7 @@ class Metrics(Collector):
 
     def change(self, change: LabelChange) -> None:
         """Count a change of label."""
-        self._changes.labels(change.camera, change.label).inc()
+        self._changes.labels(printable(change.camera), printable(change.label)).inc()
 
     def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""
@@ -137,7 +139,8 @@ class Metrics(Collector):
         )
         for camera, observation in list(self._active.items()):
             if observation.label is not None:
-                score.add_metric([camera, observation.label], observation.score)
+                names = [printable(camera), printable(observation.label)]
+                score.add_metric(names, observation.score)
         return score
 
 
@@ -148,7 +151,7 @@ def _of_device(health: DeviceHealth) -> Iterator[Metric]:
         "What runs",
         value={
             "version": __version__,
-            "model": interpreter.model,
+            "model": printable(interpreter.model),
             "runtime": f"{interpreter.runtime} {interpreter.version}",
             "delegate": interpreter.delegate,
             "threads": str(interpreter.threads),
@@ -224,16 +227,17 @@ def _of_cameras(cameras: Iterable[CameraHealth]) -> Iterator[Metric]:
         for name, (documentation, read) in table.items():
             metric = family(f"labelcam_{name}", documentation, labels=["camera"])
             for camera in cameras:
-                metric.add_metric([camera.name], float(read(camera)))
+                metric.add_metric([printable(camera.name)], float(read(camera)))
             yield metric
     state = StateSetMetricFamily("labelcam_camera_state", "How a camera is", labels=["camera"])
     picture = StateSetMetricFamily(
         "labelcam_picture_trouble", "What is wrong with a picture", labels=["camera"]
     )
     for camera in cameras:
-        state.add_metric([camera.name], {s: s == camera.state for s in get_args(CameraState)})
+        labels = [printable(camera.name)]
+        state.add_metric(labels, {s: s == camera.state for s in get_args(CameraState)})
         troubles = {t: t in camera.picture for t in get_args(PictureTrouble)}
-        picture.add_metric([camera.name], troubles)
+        picture.add_metric(labels, troubles)
     yield from (state, picture)
 
 

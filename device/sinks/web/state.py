@@ -18,11 +18,12 @@ from device.control.table import CONTROLS, limits
 from device.events import DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
-from device.sinks.lines import printable
+from device.system.text import one_line
 
 _KEPT_CHANGES = 200
 _KEPT_LOG_LINES = 100
 _LINE_CHARACTERS = 500
+_PREDICTIONS = 5
 # The node reports once a second; a loop that has not for so long hangs.
 SILENT_AFTER_S = 10.0
 
@@ -224,7 +225,7 @@ class WebState:
             label=change.label if change else observation.label if observation else None,
             score=round(observation.score, 4) if observation else 0.0,
             since_s=round(time.monotonic() - change.at, 1) if change else None,
-            predictions=observation.predictions if observation else (),
+            predictions=observation.predictions[:_PREDICTIONS] if observation else (),
             latency_ms=round(observation.latency_ms, 2) if observation else 0.0,
             region=controls.region if controls else camera.region,
         )
@@ -241,7 +242,7 @@ class _RecentLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line; ``handle`` holds the handler's lock around this."""
         try:
-            text = printable(record.getMessage())[:_LINE_CHARACTERS]
+            text = one_line(record.getMessage())[:_LINE_CHARACTERS]
         except Exception:  # noqa: BLE001 - what cannot be worded must not end the thread that says it
             return
         self._count += 1

@@ -9,10 +9,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import msgspec
-
 from device.sinks.picture import jpeg, upright
 from device.sinks.web.state import WebState
+from device.system.text import json_line
 
 # As many as an eye follows in a column of numbers.
 _EVENTS_PERIOD_S = 0.2
@@ -148,7 +147,7 @@ class Events:
 
 def _event(name: str, value: object) -> bytes:
     # JSON has no line ends of its own, so that it is one line of the event.
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(value))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), json_line(value).encode())
 
 
 async def stream(

@@ -10,7 +10,9 @@ from device import config
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.picture import upright
 from device.sinks.window.display import Canvas
+from device.system.text import printable
 
+_BARS = 5
 _GROUND, _PANEL = (12, 15, 14), (12, 15, 14, 190)
 _INK, _SOFT, _TRACK = (240, 244, 242), (176, 186, 182), (70, 78, 75)
 _ACCENT, _WARN, _BAD = (85, 207, 169), (231, 183, 95), (255, 138, 128)
@@ -127,9 +129,9 @@ class Scene:
         elif view.change is None:
             label, colour = "looking", _SOFT
         else:
-            label = view.change.label
-            held = seen is not None and all(p.label != label for p in seen.predictions)
-            colour = _WARN if held else _INK
+            label = printable(view.change.label)
+            best = {p.label for p in seen.predictions[:_BARS]} if seen else {view.change.label}
+            colour = _INK if view.change.label in best else _WARN
         column = width // 2 if side_by_side else width
         big = self._fitted(label, column - 3 * unit, 5 * unit)
         self._canvas.blit(big.render(label, True, colour), (2 * unit, top + unit * 2))
@@ -149,10 +151,10 @@ class Scene:
     def _put_bars(self, seen: Observation, view: View, left: int, top: int, unit: int) -> None:
         width = self._canvas.get_width() - left - 2 * unit
         font, row = self._font(unit * 3 // 2), unit * 9 // 4
-        for number, prediction in enumerate(seen.predictions[:5]):
+        for number, prediction in enumerate(seen.predictions[:_BARS]):
             y = top + number * row
             active = view.change is not None and prediction.label == view.change.label
-            name = font.render(prediction.label, True, _INK if active else _SOFT)
+            name = font.render(printable(prediction.label), True, _INK if active else _SOFT)
             self._canvas.blit(name, (left, y), (0, 0, width * 2 // 5, row))
             track = pygame.Rect(left + width * 2 // 5 + unit, y, width // 2 - unit, unit)
             pygame.draw.rect(self._canvas, _TRACK, track, border_radius=unit // 2)
@@ -167,7 +169,7 @@ class Scene:
     def _put_line(
         self, text: str, left: int, top: int, colour: tuple[int, int, int], *, shade: bool = True
     ) -> None:
-        font = self._font(self._unit_of_text())
+        text, font = printable(text), self._font(self._unit_of_text())
         if shade:
             # One pixel of dark below: readable on any picture.
             self._canvas.blit(font.render(text, True, _GROUND), (left + 1, top + 1))
