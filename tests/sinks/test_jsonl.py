@@ -9,7 +9,7 @@ import pytest
 
 from device.errors import OutputClosed, SinkError
 from device.sinks.jsonl import JsonlSink
-from tests.sinks.examples import change, device_health, observation
+from tests.sinks.examples import change
 
 
 def written(encoding: str = "utf-8", at: float = 1_767_323_045.678, **different: Any) -> bytes:
@@ -17,10 +17,7 @@ def written(encoding: str = "utf-8", at: float = 1_767_323_045.678, **different:
     out = io.BytesIO()
     file = io.TextIOWrapper(out, encoding=encoding)
     sink = JsonlSink(file, wall_clock=lambda: at)
-    sink.observe(observation())
-    sink.report(device_health())
     sink.change(change(**different))
-    sink.close()
     sink.close()
     return out.getvalue()
 
