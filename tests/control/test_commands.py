@@ -176,6 +176,7 @@ class Script:
         self.answers: list[Answer] = []
         self.snapshots: list[DeviceHealth] = []
         self.pictures = 0
+        self.seen: list[tuple[str, int]] = []
         self.changes: list[LabelChange] = []
         self._node = node
         self._orders = orders
@@ -195,6 +196,7 @@ class Script:
 
     def observe(self, observation: Observation) -> None:
         self.pictures += observation.snapshot is not None
+        self.seen.append((observation.camera, len(self.answers)))
         if observation.snapshot:
             self._next()
 
@@ -283,6 +285,18 @@ def test_a_disabled_camera_sees_nothing_and_says_so(colours: Callable[..., Path]
     assert script.answers[1].error == ("command snapshot: camera camera is disabled; enable it")
     _, script = obey(model, Command("camera", "enabled", True))
     assert script.controls.enabled is True
+
+
+def test_what_a_disabled_camera_gives_is_not_looked_at(colours: Callable[..., Path]) -> None:
+    settings = config_of(colours(softmax=True))
+    cameras = tuple(msgspec.structs.replace(settings.camera[0], name=name) for name in "ab")
+    _, script = obey(
+        colours(softmax=True),
+        Command("a", "enabled", False),
+        *[Command("b", "exit", 0.1 + n / 1000) for n in range(20)],
+        settings=msgspec.structs.replace(settings, camera=cameras),
+    )
+    assert {camera for camera, answered in script.seen if answered} == {"b"}
 
 
 def test_what_is_enabled_already_goes_on_seeing(colours: Callable[..., Path]) -> None:
