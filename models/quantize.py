@@ -64,11 +64,6 @@ def _parser() -> argparse.ArgumentParser:
         "--io", choices=("uint8", "int8"), default="uint8", help="dtype of picture and scores"
     )
     parser.add_argument(
-        "--embedding",
-        action="store_true",
-        help="add the pooled features as second output, to teach new classes on the device",
-    )
-    parser.add_argument(
         "--float", action="store_true", dest="float32", help="float32, to compare with"
     )
     parser.add_argument("--seed", type=int, default=1)
@@ -84,9 +79,9 @@ def _run(options: argparse.Namespace) -> None:
         raise QuantizationError(f"{labels}: the labels of the model are missing; train writes them")
     tf = load_tensorflow(options.threads)
     model = tf.keras.models.load_model(options.model, compile=False)
-    if options.embedding:
-        pooled = model.get_layer("pool").output
-        model = tf.keras.Model(model.input, [model.output, pooled], name="mobilenet")
+    # The pooled features as second output: the device teaches new classes on them.
+    pooled = model.get_layer("pool").output
+    model = tf.keras.Model(model.input, [model.output, pooled], name="mobilenet")
     pictures = representative(read_dataset(options.pictures), model.input_shape[1], options.seed)
     data = convert(tf, model, pictures, io=options.io, float32=options.float32)
     write_atomically(options.out, data)
@@ -141,7 +136,7 @@ def convert(
         # quantization-aware training of TensorFlow 1 had.
         warnings.simplefilter("ignore")
         data: bytes = converter.convert()
-    return scores_first(data) if len(model.outputs) > 1 else data
+    return scores_first(data)
 
 
 def scores_first(data: bytes) -> bytes:

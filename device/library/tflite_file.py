@@ -39,6 +39,10 @@ _CUSTOM = 32
 _QUANTIZE = 114
 _PROBABILITIES = {14: "LOGISTIC", 25: "SOFTMAX"}
 _SHAPE_ONLY = {6: "DEQUANTIZE", 22: "RESHAPE", 114: "QUANTIZE"}
+# What averages a network's last feature map into one vector.
+_POOLS = {1: "AVERAGE_POOL_2D", 40: "MEAN"}
+# No network here ends in fewer features; an average of colour planes is none.
+_FEATURES_MIN = 32
 
 
 class _OutOfBoundsError(Exception):
@@ -83,26 +87,50 @@ class TfliteFile:
         """Whether the file needs an Edge TPU to run."""
         return any(operator.custom == EDGETPU_OP for operator in self.operators)
 
+    @cached_property
+    def embedding(self) -> int | None:
+        """Which output, from 0, holds the features that new classes are taught on; or None."""
+        found = (n for n, tensor in enumerate(self.outputs) if self._holds_features(tensor))
+        return next(found, None)
+
+    @property
+    def scores(self) -> int | None:
+        """Which output, from 0, holds a score for each class; None where it has features alone."""
+        return next((n for n in range(len(self.outputs)) if n != self.embedding), None)
+
     def gives_probabilities(self, output: int) -> bool:
         """Whether the graph ends in a softmax or sigmoid at tensor ``output``.
 
         Where the graph is hidden in an Edge TPU operator, an output that can hold only
         0 ≤ p < 1 (scale 1/256, zero point at the bottom of its type) tells the same.
         """
+        node, tensor = self._source(output)
+        if node and node.custom == EDGETPU_OP:
+            return tensor.scale == 1 / 256 and _is_never_negative(tensor)
+        return node is not None and node.code in _PROBABILITIES
+
+    def _holds_features(self, output: int) -> bool:
+        """Whether tensor ``output`` is one vector that averages a feature map.
+
+        In an Edge TPU operator, one that is never negative, as features are behind a ReLU and
+        logits are not.
+        """
+        shape = self.tensors[output].shape
+        if not shape or shape[-1] < _FEATURES_MIN or any(side != 1 for side in shape[:-1]):
+            return False
+        node, tensor = self._source(output)
+        if node and node.custom == EDGETPU_OP:
+            return _is_never_negative(tensor) and not self.gives_probabilities(output)
+        return node is not None and node.code in _POOLS
+
+    def _source(self, output: int) -> tuple[Operator | None, Tensor]:
+        """The operator that computes the values of tensor ``output``, and where it puts them."""
         for _ in self.operators:  # bounded: a corrupt graph may go in a circle
             node = next((o for o in self.operators if output in o.outputs), None)
-            if node is None:
-                return False
-            if node.code in _PROBABILITIES:
-                return True
-            if node.custom == EDGETPU_OP:
-                tensor = self.tensors[output]
-                lowest = {"uint8": 0, "int8": -128}.get(tensor.dtype)
-                return tensor.scale == 1 / 256 and tensor.zero_point == lowest
-            if node.code not in _SHAPE_ONLY or not node.inputs:
-                return False
+            if node is None or node.code not in _SHAPE_ONLY or not node.inputs:
+                return node, self.tensors[output]
             output = node.inputs[0]
-        return False
+        return None, self.tensors[output]
 
 
 def read(path: Path) -> TfliteFile:
@@ -132,6 +160,11 @@ def read(path: Path) -> TfliteFile:
         raise ModelError(path, "may not be read by this user; see its permissions") from None
     except OSError as error:
         raise ModelError(path, f"cannot be read: {error.strerror}") from None
+
+
+def _is_never_negative(tensor: Tensor) -> bool:
+    lowest = {"uint8": 0, "int8": -128}.get(tensor.dtype)
+    return bool(tensor.scale) and tensor.zero_point == lowest
 
 
 def _read_graph(path: Path, reader: "_Reader") -> TfliteFile:

@@ -43,7 +43,7 @@ def test_the_shipped_file_is_what_the_builder_makes(
 @pytest.mark.slow
 def test_the_embedding_is_a_second_output(weights: Weights, footage: Path, size: int) -> None:
     _, cat = next(iter(read_pictures([footage / "cat.jpg"])))
-    model = Model(build_int8(weights, size, embedding=True))
+    model = Model(build_int8(weights, size))
     assert model.size == size
     probabilities, embedding = model.run(centre_crop(cat, size))
     assert probabilities.shape == (1, 1000)

@@ -56,7 +56,7 @@ def test_the_files_are_those_of_the_manifest(entry: Any) -> None:
 
 def test_input_and_output_are_those_of_the_manifest(entry: Any, embedded_model: bytes) -> None:
     interpreter = interpreter_class()(model_content=embedded_model, num_threads=1)
-    (image,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,), (out, features) = interpreter.get_input_details(), interpreter.get_output_details()
     expected = entry["input"]
     assert image["shape"].tolist() == [1, expected["height"], expected["width"], 3]
     assert image["dtype"] is np.dtype(expected["type"]).type
@@ -65,6 +65,8 @@ def test_input_and_output_are_those_of_the_manifest(entry: Any, embedded_model: 
     assert out["shape"].tolist() == [1, entry["labels"]["count"]]
     assert out["dtype"] is np.uint8
     assert out["quantization"] == (1 / 256, 0)
+    # New labels are taught on these.
+    assert features["shape"].tolist() == [1, 1280]
 
 
 def test_labels_are_distinct_and_clean(labels: list[str]) -> None:

@@ -160,7 +160,7 @@ def test_from_pictures_to_a_device(
 
 def test_an_embedding_comes_second(trained: Path, pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "both.tflite"
-    file = tflite_file.read(_quantize(trained, pictures, path, "--embedding", "--io", "int8"))
+    file = tflite_file.read(_quantize(trained, pictures, path, "--io", "int8"))
     first, second = (file.tensors[i] for i in file.outputs)
     assert (first.shape, first.dtype) == ((1, 3), "int8")
     assert (second.shape, second.dtype) == ((1, 256), "int8")

@@ -1,0 +1,339 @@
+"""What was taught: the features of pictures by label, on disk, and every change of it.
+
+One SQLite database for each set of lessons, so that a loss of power leaves the change before or
+the change after, and two who teach at once wait for each other. A change adds and removes
+entries; ``undo`` takes the last one back, whichever it was.
+"""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from device.errors import TeachError
+from device.events import UNAVAILABLE
+from device.system.files import replace_file
+from device.teach.head import Features
+from device.teach.learner import Samples
+
+DEFAULT_SET = "default"
+
+# So many changes can be undone; what they removed is kept as long.
+_UNDO_MAX = 20
+_LABEL_MAX = 64
+LABELS_MAX = 200
+_BUSY_S = 30.0
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pictures (
+    id INTEGER PRIMARY KEY, digest BLOB NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    views INTEGER NOT NULL, features BLOB NOT NULL, at REAL NOT NULL, kept INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures (id),
+    label TEXT NOT NULL, added INTEGER NOT NULL, removed INTEGER);
+CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS entries_removed ON entries (removed, label);
+"""
+
+
+class Picture(NamedTuple):
+    """A picture to learn from.
+
+    ``features`` is float32 (views, features), the picture itself first and then its mirror and
+    crops; ``digest`` is a hash of its pixels; ``jpeg`` is what to keep of it, None for nothing.
+    """
+
+    features: Features
+    digest: bytes
+    width: int
+    height: int
+    jpeg: bytes | None = None
+
+
+class Entry(NamedTuple):
+    """A picture under its label; ``kept`` says whether the picture itself is there to be seen."""
+
+    id: int
+    label: str
+    digest: bytes
+    width: int
+    height: int
+    at: float
+    kept: bool
+
+
+class Lessons:
+    """One set of lessons in ``folder``; for one thread.
+
+    ``model`` is the SHA-256 of the model whose features are taught. Raises TeachError where
+    the set belongs to another, and where the disk fails.
+    """
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self.folder = folder
+        self.head_file = folder / "head"
+        with self._explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(folder / "lessons.db", timeout=_BUSY_S, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
+            self._check_model(model)
+
+    def add(self, label: str, pictures: Iterable[Picture]) -> int:
+        """Put pictures under a label, as one change; returns how many. Raises TeachError."""
+        check_label(label)
+        count = 0
+        with self._change(f"added pictures to {label!r}") as number:
+            if label not in self.labels() and len(self.labels()) >= LABELS_MAX:
+                raise TeachError(f"there are {LABELS_MAX} labels already; remove one first")
+            for picture in pictures:
+                self._insert(label, picture, number)
+                count += 1
+        return count
+
+    def remove(self, entries: Sequence[int]) -> int:
+        """Take entries out, as one change; returns how many there were."""
+        with self._change(f"took {len(entries)} pictures out") as number:
+            return sum(self._take_out(entry, number) for entry in entries)
+
+    def remove_label(self, label: str) -> int:
+        """Take a label out with all its pictures; raises TeachError where there is none."""
+        found = self._of_label(label)
+        with self._change(f"removed {label!r}") as number:
+            return sum(self._take_out(entry, number) for entry in found)
+
+    def move(self, entries: Sequence[int], label: str) -> int:
+        """Put entries under another label, as one change; returns how many there were."""
+        check_label(label)
+        with self._change(f"moved {len(entries)} pictures to {label!r}") as number:
+            return self._move(entries, label, number)
+
+    def rename(self, label: str, new: str) -> int:
+        """Give a label another name, or join it with one that is there already."""
+        check_label(new)
+        found = self._of_label(label)
+        with self._change(f"renamed {label!r} to {new!r}") as number:
+            return self._move(found, new, number)
+
+    def undo(self) -> str:
+        """Take the last change back; what it was. Raises TeachError where there is none."""
+        with self._transaction():
+            last = self._db.execute("SELECT max(number) FROM changes").fetchone()[0]
+            if last is None:
+                raise TeachError("there is nothing to undo")
+            (what,) = self._db.execute(
+                "SELECT what FROM changes WHERE number = ?", (last,)
+            ).fetchone()
+            self._db.execute("DELETE FROM entries WHERE added = ?", (last,))
+            self._db.execute("UPDATE entries SET removed = NULL WHERE removed = ?", (last,))
+            self._db.execute("DELETE FROM changes WHERE number = ?", (last,))
+        self._drop_unused()
+        return str(what)
+
+    def labels(self) -> dict[str, int]:
+        """How many pictures each label has, in the order of the labels."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT label, count(*) FROM entries WHERE removed IS NULL "
+                "GROUP BY label ORDER BY label"
+            ).fetchall()
+        return dict(rows)
+
+    def entries(self, label: str | None = None) -> list[Entry]:
+        """What is taught, oldest first."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT entries.id, label, digest, width, height, at, kept FROM entries "
+                "JOIN pictures ON pictures.id = picture WHERE removed IS NULL "
+                "AND (?1 IS NULL OR label = ?1) ORDER BY entries.id",
+                (label,),
+            ).fetchall()
+        return [Entry._make(row)._replace(kept=bool(row[-1])) for row in rows]
+
+    def samples(self, *, mirror: bool = True) -> tuple[Samples, tuple[str, ...]]:
+        """All that is taught, and the labels that its classes are rows of.
+
+        Without ``mirror`` only the pictures as they are.
+        """
+        labels = tuple(self.labels())
+        features: list[Features] = []
+        classes: list[int] = []
+        pictures: list[int] = []
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT label, pictures.id, views, features FROM entries "
+                "JOIN pictures ON pictures.id = picture WHERE removed IS NULL ORDER BY entries.id"
+            )
+            for label, picture, views, data in rows:
+                found = np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
+                found = found if mirror else found[:1]
+                features.append(found)
+                classes += [labels.index(label)] * len(found)
+                pictures += [picture] * len(found)
+        width = features[0].shape[1] if features else 0
+        stacked = np.concatenate(features) if features else np.zeros((0, width), np.float32)
+        return Samples(stacked, np.array(classes, np.intp), np.array(pictures, np.intp)), labels
+
+    def picture(self, entry: int) -> bytes | None:
+        """The JPEG of an entry, None where it was not kept."""
+        row = self._db.execute("SELECT picture FROM entries WHERE id = ?", (entry,)).fetchone()
+        with contextlib.suppress(OSError):
+            return self._file(row[0]).read_bytes() if row else None
+        return None
+
+    def forget_pictures(self) -> int:
+        """Delete every picture and keep what was learned of it; returns how many there were."""
+        with self._explained():
+            files = list((self.folder / "pictures").glob("*.jpg"))
+            for file in files:
+                file.unlink()
+            self._db.execute("UPDATE pictures SET kept = 0")
+        return len(files)
+
+    def close(self) -> None:
+        """Let the database go; may be called twice."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _check_model(self, model: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO about VALUES ('model', ?)", (model,))
+        self._db.execute("INSERT OR IGNORE INTO about VALUES ('version', ?)", (str(_VERSION),))
+        about = dict(self._db.execute("SELECT key, value FROM about"))
+        if about["version"] != str(_VERSION):
+            raise TeachError(f"{self.folder} is of another version of labelcam; teach anew")
+        if about["model"] == model:
+            return
+        if self._db.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
+            raise TeachError(
+                f"{self.folder} was taught on another model; go back to that model, or remove "
+                "the folder and teach anew"
+            )
+        self._db.execute("UPDATE about SET value = ? WHERE key = 'model'", (model,))
+
+    def _insert(self, label: str, picture: Picture, number: int) -> None:
+        cursor = self._db.execute(
+            "INSERT INTO pictures (digest, width, height, views, features, at, kept) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                picture.digest,
+                picture.width,
+                picture.height,
+                len(picture.features),
+                picture.features.astype("<f2").tobytes(),
+                time.time(),
+                picture.jpeg is not None,
+            ),
+        )
+        assert cursor.lastrowid is not None
+        if picture.jpeg is not None:
+            replace_file(self._file(cursor.lastrowid), picture.jpeg)
+        self._db.execute(
+            "INSERT INTO entries (picture, label, added) VALUES (?, ?, ?)",
+            (cursor.lastrowid, label, number),
+        )
+
+    def _take_out(self, entry: int, number: int) -> int:
+        return self._db.execute(
+            "UPDATE entries SET removed = ? WHERE id = ? AND removed IS NULL", (number, entry)
+        ).rowcount
+
+    def _move(self, entries: Sequence[int], label: str, number: int) -> int:
+        moved = 0
+        for entry in entries:
+            if self._take_out(entry, number):
+                self._db.execute(
+                    "INSERT INTO entries (picture, label, added) "
+                    "SELECT picture, ?, ? FROM entries WHERE id = ?",
+                    (label, number, entry),
+                )
+                moved += 1
+        return moved
+
+    def _of_label(self, label: str) -> list[int]:
+        found = [entry.id for entry in self.entries(label)]
+        if not found:
+            there = ", ".join(map(repr, self.labels())) or "none yet"
+            raise TeachError(f"no label is called {label!r}; there are {there}")
+        return found
+
+    def _file(self, picture: int) -> Path:
+        return self.folder / "pictures" / f"{picture:06d}.jpg"
+
+    @contextlib.contextmanager
+    def _change(self, what: str) -> Iterator[int]:
+        """A change with a number, made whole or not at all."""
+        with self._transaction():
+            number = self._db.execute("INSERT INTO changes (what) VALUES (?)", (what,)).lastrowid
+            assert number is not None
+            yield number
+            self._db.execute("DELETE FROM changes WHERE number <= ?", (number - _UNDO_MAX,))
+            self._db.execute("DELETE FROM entries WHERE removed <= ?", (number - _UNDO_MAX,))
+        self._drop_unused()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _drop_unused(self) -> None:
+        """Delete pictures that no entry names, and files that no picture names."""
+        with self._explained():
+            self._db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture FROM entries)")
+            named = {self._file(row[0]) for row in self._db.execute("SELECT id FROM pictures")}
+            for file in (self.folder / "pictures").glob("*.jpg"):
+                if file not in named:
+                    file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the disk and the database raise into TeachError."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            reason = "somebody else is teaching" if "locked" in str(error) else str(error)
+            raise TeachError(f"{self.folder}: {reason}; try again") from None
+        except sqlite3.Error as error:
+            raise TeachError(
+                f"{self.folder}: the lessons are damaged ({error}); remove the folder, or put a "
+                "copy in its place"
+            ) from None
+        except OSError as error:
+            raise TeachError(f"{self.folder} cannot be written: {error.strerror}") from None
+
+
+def check_label(label: str) -> None:
+    """Raise TeachError unless this can be a label."""
+    if not label.strip() or label != label.strip():
+        raise TeachError(f"label {label!r}: give a word without blanks around it")
+    if len(label) > _LABEL_MAX or not label.isprintable():
+        raise TeachError(
+            f"label {label[:_LABEL_MAX]!r}: give {_LABEL_MAX} printable characters at most"
+        )
+    if label == UNAVAILABLE:
+        raise TeachError(f"label {label!r} is what a camera that is lost says; give another")
