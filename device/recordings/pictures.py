@@ -12,7 +12,6 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from device.errors import PictureError
 from device.frames import Frame, PixelFormat
+from device.recordings.headers import HEADERS, KINDS, Header, UnusableError, jpeg_header, kind_of
 from device.system.stderr import caught
 
 # HEIC and AVIF too, so that a folder of them is not passed over in silence.
@@ -37,20 +37,6 @@ _COEFFICIENTS_MAX_BYTES = 192 << 20
 _JPEG_MAX_PIXELS = 4_000_000
 
 
-class _UnusableError(Exception):
-    """What is wrong with a picture and what to do, before its path is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What a picture says of itself; ``pixel_bytes`` is what one pixel takes decoded."""
-
-    width: int
-    height: int
-    pixel_bytes: int
-    alpha: bool = False
-
-
 def read_picture(path: str | os.PathLike[str], number: int = 0) -> Frame:
     """The picture as a frame: BGR, or GREY where the file is grey; upright, 8 bits.
 
@@ -60,14 +46,14 @@ def read_picture(path: str | os.PathLike[str], number: int = 0) -> Frame:
     """
     path = Path(path)
     data = _load(path)
-    kind = _kind(data)
+    kind = kind_of(data)
     quiet_opencv()
     try:
         pixels = _decode_jpeg(data) if kind == "JPEG" else _decode(kind, data)
         return as_frame(_eight_bits(pixels), number)
     except (struct.error, IndexError):
         raise PictureError(path, "is cut off within its header; copy it again") from None
-    except _UnusableError as problem:
+    except UnusableError as problem:
         raise PictureError(path, str(problem)) from None
 
 
@@ -93,8 +79,8 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
 def is_picture(path: Path) -> bool:
     """Whether the file is a picture by its first bytes, or means to be one by its suffix."""
     with path.open("rb") as file:
-        kind = _kind(file.read(32))
-    return kind in _KINDS or kind == "HEIC" or bool(_SUFFIX.fullmatch(path.suffix))
+        kind = kind_of(file.read(32))
+    return kind in KINDS or kind == "HEIC" or bool(_SUFFIX.fullmatch(path.suffix))
 
 
 def as_frame(pixels: NDArray[Any], number: int) -> Frame:
@@ -148,44 +134,24 @@ def _load(path: Path) -> bytes:
         raise
     except OSError as error:
         raise _unreadable(path, error) from None
-    kind = _kind(data)
+    kind = kind_of(data)
     if kind == "HEIC":
         raise PictureError(path, f"is HEIC or AVIF, which is not read; save it as {_READABLE}")
     if kind == "video":
         raise PictureError(path, "is a video; play it with `labelcam run --source FILE`")
-    if kind not in _KINDS:
+    if kind not in KINDS:
         raise PictureError(path, f"is not a picture that can be read; give {_READABLE}")
     return data
 
 
-def _kind(head: bytes) -> str:
-    """What a file is by its first 32 bytes; empty when unknown."""
-    if head.startswith(b"RIFF"):
-        return "WebP" if head[8:12] == b"WEBP" else "video"
-    if head[4:8] == b"ftyp":
-        return "HEIC" if head[8:12] in _HEIC_BRANDS else "video"
-    return next((kind for kind, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)), "")
-
-
-_MAGIC = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "BMP": rb"BM.{4}\0{4}",
-    "PNM": rb"P[1-6]\s",
-    "video": rb"\x1aE\xdf\xa3",  # Matroska and WebM
-}
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-
-
 def _decode_jpeg(data: bytes) -> NDArray[Any]:
-    width, height, components, coefficient_bytes, scan = _jpeg_header(data)
+    width, height, components, coefficient_bytes, scan = jpeg_header(data)
     # In a scan 0xFF is always followed by 0 or a restart number, so that this is the end of
     # the picture itself and not of the thumbnail in its EXIF, which came before the scan.
     if data.find(b"\xff\xd9", scan) < 0:
-        raise _UnusableError(f"is cut off after {len(data)} bytes, without an end; copy it again")
+        raise UnusableError(f"is cut off after {len(data)} bytes, without an end; copy it again")
     if coefficient_bytes > _COEFFICIENTS_MAX_BYTES:
-        raise _UnusableError(
+        raise UnusableError(
             f"is a progressive JPEG of {width}x{height}, which takes {coefficient_bytes >> 20} MB "
             f"to decode, more than {_COEFFICIENTS_MAX_BYTES >> 20} MB; save it as baseline or "
             "smaller"
@@ -193,7 +159,7 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
     reduction = 1
     while width * height > _JPEG_MAX_PIXELS * reduction**2 and reduction < 8:
         reduction *= 2
-    _check_size(_Header(-(-width // reduction), -(-height // reduction), components))
+    _check_size(Header(-(-width // reduction), -(-height // reduction), components))
     flag = cv2.IMREAD_ANYCOLOR
     if reduction > 1:
         shade = "GRAYSCALE" if components == 1 else "COLOR"
@@ -201,47 +167,21 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
     return _imdecode(data, flag)
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, int, int, int]:
-    """Width, height, components, bytes of the coefficients held, where the first scan starts."""
-    width = height = components = coefficient_bytes = 0
-    at = 2
-    while True:
-        if data[at] != 0xFF:
-            raise _UnusableError(f"is corrupt at byte {at}; copy it again")
-        marker = data[at + 1]
-        if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:  # padding, no length
-            at += 1 if marker == 0xFF else 2
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, components = struct.unpack_from(">xHHB", data, at + 4)
-            factors = [data[at + 11 + 3 * i] for i in range(components)]
-            most = max((f >> 4) * (f & 15) for f in factors)
-            share = sum((f >> 4) * (f & 15) for f in factors) / most if most else 0
-            # Two bytes a coefficient; the sampling factors say what share of the pixels.
-            coefficient_bytes = int(2 * width * height * share) if marker == 0xC2 else 0
-        if marker == 0xDA:
-            if not (width and height):
-                raise _UnusableError("is corrupt, a JPEG without a size; copy it again")
-            return width, height, components, coefficient_bytes, at + 2 + length
-        at += 2 + length
-
-
 def _decode(kind: str, data: bytes) -> NDArray[Any]:
-    header = _HEADERS[kind](data)
+    header = HEADERS[kind](data)
     _check_size(header)
     # UNCHANGED keeps alpha and leaves the EXIF orientation alone: only where alpha is.
     flag = cv2.IMREAD_UNCHANGED if header.alpha else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     return _imdecode(data, flag)
 
 
-def _check_size(header: _Header) -> None:
+def _check_size(header: Header) -> None:
     width, height = header.width, header.height
     if width <= 0 or height <= 0:
-        raise _UnusableError(f"is {width}x{height}, which is no picture; copy it again")
+        raise UnusableError(f"is {width}x{height}, which is no picture; copy it again")
     decoded_bytes = width * height * header.pixel_bytes
     if decoded_bytes > _DECODED_MAX_BYTES:
-        raise _UnusableError(
+        raise UnusableError(
             f"is {width}x{height}, which takes {decoded_bytes >> 20} MB decoded, more than "
             f"{_DECODED_MAX_BYTES >> 20} MB; save it as baseline JPEG or smaller"
         )
@@ -254,7 +194,7 @@ def _imdecode(data: bytes, flag: int) -> NDArray[Any]:
         except cv2.error:
             pixels = None
     if pixels is None or any(_DAMAGE.match(line) for line in complaints):
-        raise _UnusableError("is corrupt and cannot be decoded; copy it again, or save it anew")
+        raise UnusableError("is corrupt and cannot be decoded; copy it again, or save it anew")
     return pixels
 
 
@@ -288,10 +228,10 @@ def _codec_complaints() -> Iterator[list[bytes]]:
 def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Pixels of 8 bits, grey or BGR, whatever the depth and whether there is alpha."""
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise _UnusableError(f"has {pixels.dtype} pixels; save it with 8 or 16 bits a channel")
+        raise UnusableError(f"has {pixels.dtype} pixels; save it with 8 or 16 bits a channel")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels not in (1, 3, 4):
-        raise _UnusableError(f"has {channels} channels; save it as grey, RGB or RGBA")
+        raise UnusableError(f"has {channels} channels; save it as grey, RGB or RGBA")
     if pixels.dtype == np.uint8 and channels == 3:
         return pixels
     height, width = pixels.shape[:2]
@@ -307,79 +247,3 @@ def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
             strip = ((strip[:, :, :3] * alpha + white + 127) // 255).astype(np.uint8)
         result[top : top + 256] = strip.reshape(result[top : top + 256].shape)
     return result
-
-
-def _png_header(data: bytes) -> _Header:
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    channels = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}.get(colour)
-    if channels is None or depth not in (1, 2, 4, 8, 16):
-        raise _UnusableError(f"is corrupt, a PNG with colour type {colour}; copy it again")
-    # OpenCV makes room for whatever length a chunk claims, 4 GB at most, before it reads it.
-    at, kind, transparent = 8, b"", False
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, at)
-        at += 12 + length
-        if at > len(data):
-            raise _UnusableError(
-                f"is cut off after {len(data)} bytes, without an end; copy it again"
-            )
-        transparent |= kind == b"tRNS"
-    return _Header(width, height, channels * (2 if depth == 16 else 1), colour > 3 or transparent)
-
-
-def _bmp_header(data: bytes) -> _Header:
-    (size,) = struct.unpack_from("<I", data, 14)
-    if size == 12:
-        width, height = struct.unpack_from("<HH", data, 18)
-    else:
-        width, height = struct.unpack_from("<ii", data, 18)
-    # The fourth byte of a 32-bit BMP is padding more often than alpha, so it is passed over.
-    return _Header(width, abs(height), 4)
-
-
-def _webp_header(data: bytes) -> _Header:
-    kind = data[12:16]
-    if int.from_bytes(data[4:8], "little") + 8 > len(data):
-        raise _UnusableError(f"is cut off after {len(data)} bytes; copy it again")
-    if kind == b"VP8X":
-        width = int.from_bytes(data[24:27], "little") + 1
-        height = int.from_bytes(data[27:30], "little") + 1
-        return _Header(width, height, 4, bool(data[20] & 0x10))
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return _Header((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, 4, bool(bits >> 28 & 1))
-    width, height = struct.unpack_from("<HH", data, 26)
-    return _Header(width & 0x3FFF, height & 0x3FFF, 4)
-
-
-def _tiff_header(data: bytes) -> _Header:
-    order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (entries,) = struct.unpack_from(order + "H", data, at)
-    tags: dict[int, int] = {}
-    for i in range(entries):
-        tag, kind, _ = struct.unpack_from(order + "HHI", data, at + 2 + 12 * i)
-        form = order + ("H" if kind == 3 else "I")
-        (tags[tag],) = struct.unpack_from(form, data, at + 10 + 12 * i)
-    samples = tags.get(277, 1)
-    # Not every writer says that the fourth sample of RGB (2) is alpha, by ExtraSamples (338).
-    alpha = 338 in tags or (samples == 4 and tags.get(262) == 2)
-    # Bits a sample may stand elsewhere in the file; 16 is the most that is read.
-    return _Header(tags.get(256, 0), tags.get(257, 0), 2 * max(samples, 1), alpha)
-
-
-def _pnm_header(data: bytes) -> _Header:
-    fields = re.match(rb"P[1-6](?:\s+(?:#[^\n]*\n\s*)*)(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)", data[:4096])
-    if fields is None:
-        raise _UnusableError("is corrupt, a PNM without a size; copy it again")
-    return _Header(int(fields[1]), int(fields[2]), 6)
-
-
-_HEADERS = {
-    "PNG": _png_header,
-    "BMP": _bmp_header,
-    "WebP": _webp_header,
-    "TIFF": _tiff_header,
-    "PNM": _pnm_header,
-}
-_KINDS = ("JPEG", *_HEADERS)
