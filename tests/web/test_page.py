@@ -271,6 +271,24 @@ def test_it_says_when_the_device_has_gone(open_view: Open, open_page: OpenPage) 
     until(lambda: page.inner_text("#link") == "no connection")
 
 
+def test_a_token_that_is_refused_is_not_sent_again_and_again(
+    open_view: Open, open_page: OpenPage, tmp_path: Path
+) -> None:
+    token = web_token.make(tmp_path / "token")
+    view = open_view(token_file=str(tmp_path / "token"))
+    view.start()
+    page = open_page(view.url)
+    page.fill("#token", token)
+    page.click("button")
+    until(lambda: page.inner_text("#label") == "espresso")
+    wrong = {"Authorization": "Bearer wrong"}
+    assert [view.ask("/api/state", headers=wrong).status for _ in range(6)][-1] == 429
+    page.context.add_cookies([{"name": "labelcam", "value": "wrong", "url": view.url}])
+    # As when the browser has kept the page, and the token is another meanwhile.
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    page.wait_for_url("**/login")
+
+
 def test_logging_in(open_view: Open, open_page: OpenPage, tmp_path: Path) -> None:
     token = web_token.make(tmp_path / "token")
     view = open_view(token_file=str(tmp_path / "token"))

@@ -103,20 +103,25 @@ class Gatekeeper:
                 _check_write(headers)
         except Refused as refusal:
             self.refused[refusal.status] = self.refused.get(refusal.status, 0) + 1
-            if refusal.status == 401 and scope["path"] == "/":
+            if refusal.status in (401, 429) and scope["path"] == "/":
                 refusal = Refused(303, "a token is asked for", {b"location": b"/login"})
             await refusal.answer(send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
     def admit(self, client: str, given: str) -> None:
-        """Let whoever brings the right token pass; raises Refused, after many tries even so."""
+        """Let whoever brings the right token pass; raises Refused for a wrong one.
+
+        The right one passes after any number of wrong ones: nobody guesses it, and whoever
+        shares an address with its owner must not be able to lock them out.
+        """
         assert self.token is not None
+        if self.token.matches(given):
+            return
         if not self._tries.allowed(client):
             raise Refused(429, "too many wrong tokens; wait a minute", {b"retry-after": b"60"})
-        if not self.token.matches(given):
-            self._tries.failed(client)
-            raise Refused(401, "a token is asked for, and this is not it")
+        self._tries.failed(client)
+        raise Refused(401, "a token is asked for, and this is not it")
 
     def _check_host(self, headers: dict[str, list[str]]) -> None:
         hosts = headers.get("host", [])
@@ -192,7 +197,7 @@ class Tries:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def allowed(self, client: str) -> bool:
-        """Whether a token from there is looked at."""
+        """Whether one more wrong token from there is only wrong, and not too many."""
         owed_s = self._full_at.get(_network(client), 0.0) - self._clock()
         return owed_s <= (self.BURST - 1) * self.REFILL_S
 

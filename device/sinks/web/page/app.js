@@ -61,7 +61,8 @@ function on(name, handle) {
 
 async function again() {
   const answer = await fetch("/api/state").catch(() => null);
-  if (answer?.status === 401) location.assign("/login");
+  // A token that is refused is not tried again and again: somebody has to give the right one.
+  if (answer?.status === 401 || answer?.status === 429) location.assign("/login");
   else setTimeout(() => document.hidden || restart(), 3000);
 }
 
