@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ from device import config
 from device.events import DeviceHealth, Prediction, SinkHealth
 from device.frames import Frame, PixelFormat, Pixels
 from device.sinks.web import server, state
+from tests.conftest import frame_of
 from tests.sinks.examples import (
     VITALS,
     camera_health,
@@ -272,3 +276,35 @@ def _wait_for(happened: object) -> None:
     while not happened():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_who_asks_for_pictures_and_takes_none_costs_little(view: View) -> None:
+    """Large pictures, each another, for as many as may connect."""
+    view.photo = frame_of(
+        np.random.default_rng(0).integers(0, 256, (1080, 1920, 3)).astype(np.uint8)
+    )
+    view.see()
+    assert len(view.ask("/api/snapshot.jpg").body) > 1_500_000
+    before_mb, asked = resident_mb(), []
+    for _ in range(server.MAX_CONNECTIONS - 10):
+        view.photo.pixels[0] ^= 255
+        view.see()
+        asked.append(view.send(b"GET /api/snapshot.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        asked[-1].recv(1)
+    assert resident_mb() - before_mb < 80
+    for connection in asked:
+        connection.close()
+    until(lambda: view.ask("/api/snapshot.jpg").status == 200)
+
+
+def resident_mb() -> float:
+    """The memory of this process, in which the view runs."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

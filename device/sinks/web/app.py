@@ -12,7 +12,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from device import config
@@ -47,6 +47,9 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _SNAPSHOT_QUALITY = 92
+# A picture of megabytes is held until its asker has taken it: so many at once, in such parts.
+_SNAPSHOTS_AT_ONCE = 8
+_PART_BYTES = 65_536
 # A camera whose interpreter is at work answers between two frames.
 _ANSWER_WITHIN_S = 5.0
 
@@ -74,6 +77,7 @@ class WebApp:
         self._device = device
         self._pages = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir())}
         self._snapshots: dict[str, tuple[object, bytes]] = {}
+        self._sending = 0
         self._faults: set[str] = set()
         public = {"/healthz", "/readyz", "/login"}
         public |= {f"/{name}" for name in self._pages if name.endswith((".css", ".js", ".svg"))}
@@ -191,6 +195,8 @@ class WebApp:
         frame = self._state.frame(name)
         if frame is None:
             raise HTTPException(503, f"camera {name} has given no picture yet")
+        if self._sending >= _SNAPSHOTS_AT_ONCE:
+            raise HTTPException(503, "others are taking pictures; try again in a second")
         made_of, picture = self._snapshots.get(name, (None, b""))
         # However many ask, one frame is encoded once.
         if made_of is not frame:
@@ -198,7 +204,16 @@ class WebApp:
             whole = upright(frame, camera.rotate, camera.mirror)
             picture = jpeg(whole, _SNAPSHOT_QUALITY)
             self._snapshots[name] = (frame, picture)
-        return Response(picture, media_type="image/jpeg")
+        length = {"content-length": str(len(picture))}
+        return StreamingResponse(self._parts(picture), headers=length, media_type="image/jpeg")
+
+    async def _parts(self, picture: bytes) -> AsyncGenerator[bytes, None]:
+        self._sending += 1
+        try:
+            for at in range(0, len(picture), _PART_BYTES):
+                yield picture[at : at + _PART_BYTES]
+        finally:
+            self._sending -= 1
 
     async def _command(self, request: Request) -> Response:
         if not self._settings.commands:
