@@ -1,6 +1,7 @@
 """``labelcam classify``: labels for pictures on disk."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,9 @@ def _classify(options: argparse.Namespace) -> int:
                     failed = _complain(error)
                     continue
                 best = classifier.top(options.top)
-                result = Classified(str(picture), best, classifier.stages)
+                # Bytes of a name that are not UTF-8 are no text that could be printed.
+                name = os.fsencode(picture).decode(errors="backslashreplace")
+                result = Classified(name, best, classifier.stages)
                 print(json_line(result) if options.json else _text(result))
     return 1 if failed else 0
 

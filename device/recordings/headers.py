@@ -54,12 +54,12 @@ def jpeg_header(data: bytes) -> tuple[int, int, int, int, int]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, components = struct.unpack_from(">xHHB", data, at + 4)
             factors = [data[at + 11 + 3 * i] for i in range(components)]
-            most = max((f >> 4) * (f & 15) for f in factors)
+            most = max(((f >> 4) * (f & 15) for f in factors), default=0)
             share = sum((f >> 4) * (f & 15) for f in factors) / most if most else 0
             # Two bytes a coefficient; the sampling factors say what share of the pixels.
             coefficient_bytes = int(2 * width * height * share) if marker == 0xC2 else 0
         if marker == 0xDA:
-            if not (width and height):
+            if not (width and height and components):
                 raise UnusableError("is corrupt, a JPEG without a size; copy it again")
             return width, height, components, coefficient_bytes, at + 2 + length
         at += 2 + length

@@ -227,6 +227,32 @@ def test_classify_goes_on_after_a_bad_picture(
     assert err.count("\n") == 1
 
 
+def test_classify_says_names_that_are_not_utf_8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    picture.write_bytes((FOOTAGE / "coffee.jpg").read_bytes())
+    for options in (["--json"], []):
+        assert main(["classify", str(picture), str(FOOTAGE / "coffee.jpg"), *options]) == 0
+        said = capsys.readouterr().out
+        assert "caf\\xe9.jpg" in (json.loads(said.splitlines()[0])["file"] if options else said)
+        assert "coffee.jpg" in said
+
+
+def test_classify_goes_on_after_a_jpeg_without_components(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jpeg = bytearray((FOOTAGE / "coffee.jpg").read_bytes())
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 2 : at + 4], jpeg[at + 9] = (8).to_bytes(2, "big"), 0
+    del jpeg[at + 10 : at + 19]
+    (tmp_path / "none.jpg").write_bytes(jpeg)
+    assert main(["classify", str(tmp_path / "none.jpg"), str(FOOTAGE / "coffee.jpg")]) == 1
+    out, err = capsys.readouterr()
+    assert "is corrupt, a JPEG without a size" in err
+    assert "coffee.jpg" in out
+
+
 def test_classify_into_a_pipe_that_closes() -> None:
     run = subprocess.run(
         f"{sys.executable} -m device classify models/footage models/footage | head -1",
