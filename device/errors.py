@@ -9,7 +9,8 @@
     ├── DelegateError           RuntimeError: an asked-for delegate that does not engage
     ├── InferenceError          RuntimeError: a loaded model that fails in invoke()
     │   └── InferenceHung       an invoke() that does not return, nor can be cancelled
-    ├── TrialError              RuntimeError: a measurement that failed, died or hung
+    ├── TrialError              RuntimeError: a trial in a child process that failed
+    │   └── TrialCrash          a child that a signal ended, or that hung
     ├── PictureError            ValueError: a picture that cannot be read or used
     ├── CameraError             OSError: a camera that is absent, busy or broken
     │   └── CameraStalled       TimeoutError: a camera that is open but delivers nothing
@@ -77,7 +78,15 @@ class InferenceHung(InferenceError):
 
 
 class TrialError(LabelcamError, RuntimeError):
-    """A measurement in a process of its own that failed, died or gave no answer."""
+    """A trial in a process of its own that failed."""
+
+
+class TrialCrash(TrialError):
+    """A child that a signal ended, whose name is ``signal``, or that gave no answer in time."""
+
+    def __init__(self, message: str, signal: str = "") -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class PictureError(LabelcamError, ValueError):

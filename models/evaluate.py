@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from device import config
 from device.errors import LabelcamError, PictureError
+from device.inference.pool import open_engine
 from device.library import catalog
 from device.pipeline.classifier import Classifier
 from device.recordings.pictures import read_picture
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
         )
         model = catalog.find(settings.name, settings.labels)
-        with Classifier(model, settings) as classifier:
+        with Classifier(model, open_engine(model, settings)) as classifier:
             scored = run(classifier, data)
             result = evaluate(scored, model.name, model.file.sha256, classifier)
         options.out.mkdir(parents=True, exist_ok=True)

@@ -92,10 +92,10 @@ def main(name: str) -> None:
             else:
                 reply = {"ms": _timed(call, request["limit_s"])}
         except ImportError as error:
-            reply = {"type": "Failed", "reason": f"is not installed there ({error})"}
+            reply = {"type": "Failure", "reason": f"is not installed there ({error})"}
         except Exception as error:  # noqa: BLE001 - the parent is told, and goes on without it
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
-            reply = {"type": "Failed", "reason": f"{type(error).__name__}: {first}"}
+            reply = {"type": "Failure", "reason": f"{type(error).__name__}: {first}"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -19,7 +19,7 @@ import msgspec  # noqa: E402
 
 from device import config  # noqa: E402
 from device.frames import Frame, PixelFormat  # noqa: E402
-from device.inference.trial import Times, serve, timed  # noqa: E402
+from device.inference.trial import Times, serve, time_calls  # noqa: E402
 
 if TYPE_CHECKING:
     from device.pipeline.classifier import Classifier
@@ -100,9 +100,9 @@ class _Child:
         if isinstance(asked, BeginPlain):
             return self._begin_plain(asked)
         if isinstance(asked, Invoke):
-            return timed(self._invoke, _MANY, asked.limit_s)
+            return time_calls(self._invoke, _MANY, asked.limit_s)
         arrive, label = self._frame(asked.picture)
-        times = timed(label, _MANY, asked.limit_s, prepare=arrive)
+        times = time_calls(label, _MANY, asked.limit_s, prepare=arrive)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return Labelled(times, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
@@ -116,15 +116,16 @@ class _Child:
             steps[step], mark = now - mark, now
 
         importlib.import_module("device.node")  # with all that a run imports
-        from device.inference import interpreter
+        from device.inference.pool import open_engine
+        from device.inference.runtimes import import_runtime
         from device.library import catalog
         from device.pipeline.classifier import Classifier
 
-        importlib.import_module(interpreter.RUNTIMES[begin.settings.runtime])
+        import_runtime(begin.settings.runtime)
         done("imports")
         model = catalog.find(begin.settings.name, begin.settings.labels)
         done("model")
-        self._classifier = Classifier(model, begin.settings, begin.camera)
+        self._classifier = Classifier(model, open_engine(model, begin.settings), begin.camera)
         self._invoke = self._classifier.invoke
         done("delegate")
         arrive, label = self._frame(begin.picture)

@@ -47,6 +47,7 @@ def _classify(options: argparse.Namespace) -> int:
     """
     from device import config
     from device.inference.choice import choose
+    from device.inference.pool import open_engine
     from device.library import catalog
     from device.pipeline.classifier import Classifier
     from device.recordings.pictures import find_pictures, read_picture
@@ -56,7 +57,7 @@ def _classify(options: argparse.Namespace) -> int:
     found = catalog.find(settings.name, settings.labels)
     # What a run or a bench measured; a picture or two are not worth a measurement.
     choice = choose(found.file, settings, may_measure=False)
-    with Classifier(found, settings, choice=choice) as classifier:
+    with Classifier(found, open_engine(found, settings, choice)) as classifier:
         for path in options.files:
             try:
                 pictures = find_pictures(path)

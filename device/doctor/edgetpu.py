@@ -4,8 +4,8 @@ import sys
 
 from device.doctor.subject import Finding, Subject, fail, ok, warn
 from device.errors import DelegateError, LabelcamError
-from device.inference.edgetpu import delegate as edgetpu
-from device.inference.interpreter import RUNTIMES
+from device.inference.edgetpu import device, proof
+from device.inference.runtimes import RUNTIMES
 from device.library import catalog
 
 _NONE = ok("no Edge TPU, and none is asked for")
@@ -18,13 +18,13 @@ def _wanted(subject: Subject) -> bool:
 
 def present(subject: Subject) -> Finding:
     """The kernel sees one."""
-    found = edgetpu.find_devices()
+    found = device.find_devices()
     if found:
         return ok(", ".join(map(str, found)))
     if not _wanted(subject):
         return _NONE
     try:
-        edgetpu.choose_device(subject.settings.model.edgetpu_device)
+        device.choose_device(subject.settings.model.edgetpu_device)
     except DelegateError as error:
         return fail(str(error).removeprefix("delegate edgetpu: "), "lsusb; ls /dev/apex_*")
     return _NONE
@@ -33,14 +33,14 @@ def present(subject: Subject) -> Finding:
 def access(subject: Subject) -> Finding:
     """The service's user may open it."""
     who = subject.host.identity()
-    shut = [d for d in edgetpu.find_devices() if not subject.host.may_write(d.node, who)]
+    shut = [d for d in device.find_devices() if not subject.host.may_write(d.node, who)]
     if shut:
         return fail(
             f"user {who.name} may not open {shut[0].node}",
             f"sudo ./install.sh writes the udev rule, or: sudo usermod -aG plugdev {who.name}; "
             "then plug it in again",
         )
-    return ok(f"user {who.name} may open it") if edgetpu.find_devices() else _NONE
+    return ok(f"user {who.name} may open it") if device.find_devices() else _NONE
 
 
 def library(subject: Subject) -> Finding:
@@ -50,7 +50,7 @@ def library(subject: Subject) -> Finding:
     code, _ = subject.host.run(sys.executable, "-c", _LOAD, name)
     if code == 0:
         return ok(f"{name} loads")
-    if not edgetpu.find_devices() and not _wanted(subject):
+    if not device.find_devices() and not _wanted(subject):
         return _NONE
     how = "cannot be loaded" if code > 0 else "is damaged: loading it ends the program"
     return fail(f"{name} {how}", "install the libedgetpu1 package that follows your TensorFlow")
@@ -59,7 +59,7 @@ def library(subject: Subject) -> Finding:
 def match(subject: Subject) -> Finding:
     """Library and runtime belong together: a model runs through both."""
     settings = subject.settings.model
-    if not edgetpu.find_devices():
+    if not device.find_devices():
         return _NONE
     if subject.runs:
         return ok("in the service's hands: systemctl status labelcam tells what it runs on")
@@ -72,7 +72,7 @@ def match(subject: Subject) -> Finding:
                 f"model {found.name} has no twin for the Edge TPU, which stays idle",
                 "labelcam models list shows which have one",
             )
-        edgetpu.prove(
+        proof.prove(
             twin.path,
             settings.edgetpu_library,
             settings.edgetpu_device,
@@ -87,16 +87,16 @@ def match(subject: Subject) -> Finding:
 
 def port(_subject: Subject) -> Finding:
     """A USB one is on a USB 3 port."""
-    slow = [device.slow_port for device in edgetpu.find_devices() if device.slow_port]
+    slow = [d.slow_port for d in device.find_devices() if d.slow_port]
     if slow:
         what, _, mend = slow[0].partition("; ")
         return warn(what, mend)
-    return ok("no slow port") if edgetpu.find_devices() else _NONE
+    return ok("no slow port") if device.find_devices() else _NONE
 
 
 def last_run(subject: Subject) -> Finding:
     """It did not hang in the last runs."""
-    # See failover.Marker: eight bytes of state, then how often in a row.
+    # See marker.Marker: eight bytes of state, then how often in a row.
     count = subject.host.text("run/labelcam/edgetpu")[8:].strip()
     if count.isdecimal() and int(count):
         return warn(

@@ -10,7 +10,8 @@ from device import config
 from device.doctor.subject import Finding, Subject, fail, ok, warn
 from device.errors import LabelcamError
 from device.events import Description, Prediction
-from device.inference.interpreter import RUNTIMES
+from device.inference.pool import open_engine
+from device.inference.runtimes import RUNTIMES
 from device.library import catalog
 from device.pipeline.classifier import Classifier
 from device.recordings.pictures import read_picture
@@ -100,12 +101,9 @@ def look(settings: config.Model) -> tuple[Description, Prediction]:
     if settings.delegate == "edgetpu":
         settings = msgspec.structs.replace(settings, delegate="auto")
     shipped = replace(catalog.find(config.Model().name), twin=None)
-    classifier = Classifier(shipped, settings)
-    try:
+    with Classifier(shipped, open_engine(shipped, settings)) as classifier:
         classifier.classify(read_picture(catalog.MODELS / "footage" / _PICTURE))
         return classifier.description, classifier.top(1)[0]
-    finally:
-        classifier.close()
 
 
 def self_test(subject: Subject) -> Finding:

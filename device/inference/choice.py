@@ -1,7 +1,7 @@
 """Which runtime, delegate and number of threads run a model best here: measured, remembered.
 
 What is fastest differs between machines in ways that nobody can tell from their names:
-XNNPACK wins by a factor of ten on one processor and loses on another. so ``auto`` is decided
+XNNPACK wins by a factor of ten on one processor and loses on another. So ``auto`` is decided
 by the machine itself, in at most BUDGET_S seconds at the first start with a model: before
 the first inference, which would compete with it, and while the cameras work, since threads
 must do with the cores that those leave. Later starts read the choice back from the state
@@ -13,15 +13,15 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from device import config
-from device.inference.interpreter import RUNTIMES
+from device.inference import runtimes
+from device.inference.ranking import judge
+from device.inference.runtimes import Candidate, Choice, Delegate
 from device.library.tflite_file import TfliteFile
 from device.system.files import replace_file
 from device.system.paths import state_directory
@@ -30,62 +30,9 @@ _log = logging.getLogger("labelcam.choice")
 
 BUDGET_S = 3.0
 THREADS = (1, 2, 4)
-# What is found otherwise must be clearly faster than the default; and twice the processors
-# that a camera, a broker and a display want too must bring more than a few per cent.
-_WORTH_CHANGING = 0.95
-_WORTH_MORE_THREADS = 0.8
-# With a thread on every core, whatever else the machine does one day stops them all: 30 times
-# slower was seen. So that must bring nearly all that it can.
-_WORTH_ALL_CORES = 0.6
 _REMEMBERED = 32
 _PROC = Path("/proc")
-_CGROUPS = Path("/sys/fs/cgroup")
 _BOARD = Path("/proc/device-tree/model")
-
-Runtime = Literal["tflite-runtime", "ai-edge-litert"]
-Delegate = Literal["xnnpack", "edgetpu", "none"]
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """One way to run a model."""
-
-    runtime: Runtime
-    delegate: Delegate
-    threads: int
-
-    def __str__(self) -> str:
-        """As reasons and tables name it."""
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.runtime} {self.delegate} {threads}"
-
-    def apply_to(self, settings: config.Model) -> config.Model:
-        """``settings`` with this in place of what they have."""
-        return msgspec.structs.replace(
-            settings, runtime=self.runtime, delegate=self.delegate, threads=self.threads
-        )
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """What ``auto`` stands for here, and why."""
-
-    best: Candidate
-    reason: str
-
-    def apply_to(self, settings: config.Model) -> config.Model:
-        """``settings`` with the choice for what they leave open.
-
-        A delegate that was chosen and not asked for may fail one day: ``auto`` stays, which
-        then goes on without it, unless none was the better.
-        """
-        delegate = settings.delegate
-        if delegate == "auto" and self.best.delegate == "none":
-            delegate = "none"
-        return msgspec.structs.replace(
-            settings,
-            runtime=self.best.runtime if settings.runtime == "auto" else settings.runtime,
-            delegate=delegate,
-            threads=settings.threads or self.best.threads,
-        )
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -100,7 +47,7 @@ class _Key(msgspec.Struct, frozen=True):
     cores: int
 
 
-class _Saved(msgspec.Struct, frozen=True):
+class _Record(msgspec.Struct, frozen=True):
     """One line of the file in the state directory."""
 
     key: _Key
@@ -118,7 +65,7 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
     if len(open_ways) < 2:
         return None
     key = _key(model, settings)
-    remembered = next((saved.choice for saved in _read() if saved.key == key), None)
+    remembered = next((record.choice for record in _read() if record.key == key), None)
     if remembered or not may_measure:
         return remembered
     # Only a first start needs what starts processes.
@@ -142,10 +89,10 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
 def remember(model: TfliteFile, settings: config.Model, choice: Choice) -> None:
     """Keep the choice for later starts; where that cannot be, say so and go on."""
     key = _key(model, settings)
-    saved = [_Saved(key, choice), *(other for other in _read() if other.key != key)]
+    records = [_Record(key, choice), *(other for other in _read() if other.key != key)]
     path = _path()
     try:
-        replace_file(path, msgspec.json.format(msgspec.json.encode(saved[:_REMEMBERED])))
+        replace_file(path, msgspec.json.format(msgspec.json.encode(records[:_REMEMBERED])))
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s): the next start measures again; "
@@ -153,76 +100,6 @@ def remember(model: TfliteFile, settings: config.Model, choice: Choice) -> None:
             path,
             error.strerror,
         )
-
-
-def judge(samples: Mapping[Candidate, Sequence[float]]) -> Choice | None:
-    """The best of the candidates with samples in ms, listed by preference; None of none."""
-    best = pick(samples)
-    if best is None:
-        return None
-    reason = f"best measured here: {best} {median(samples[best]):.3g} ms"
-    others = [
-        f"{candidate} {median(times):.3g} ms"
-        for candidate, times in samples.items()
-        if times and candidate != best
-    ]
-    return Choice(best, f"{reason}; others: {', '.join(others)}" if others else reason)
-
-
-def pick(samples: Mapping[Candidate, Sequence[float]]) -> Candidate | None:
-    """The candidate to run with, of those with samples in ms, listed by preference."""
-    ran = {candidate: times for candidate, times in samples.items() if times}
-    if not ran:
-        return None
-    fewest = min(candidate.threads for candidate in ran)
-    best, *others = (candidate for candidate in ran if candidate.threads == fewest)
-    for candidate in others:
-        if median(ran[candidate]) < _WORTH_CHANGING * median(ran[best]):
-            best = candidate
-    same = [c for c in ran if (c.runtime, c.delegate) == (best.runtime, best.delegate)]
-    cores = usable_cores()
-    for candidate in sorted(same, key=lambda c: c.threads):
-        worth = _WORTH_ALL_CORES if candidate.threads >= cores else _WORTH_MORE_THREADS
-        # By the mean: where threads wait for a core that others want, one call in fifty takes
-        # a hundred times as long, and a median hides it.
-        if _mean(ran[candidate]) < worth * _mean(ran[best]):
-            best = candidate
-    return best
-
-
-def median(times: Sequence[float]) -> float:
-    """The 50th percentile by nearest rank; the statistics module costs 30 ms to import."""
-    return sorted(times)[(len(times) - 1) // 2]
-
-
-def _mean(times: Sequence[float]) -> float:
-    return sum(times) / len(times)
-
-
-def installed() -> dict[Runtime, str]:
-    """The runtimes that can be imported and their versions, by preference; imports none."""
-    found: dict[Runtime, str] = {}
-    for runtime, module in RUNTIMES.items():
-        spec = find_spec(module.partition(".")[0])
-        if spec and spec.origin:
-            # Their metadata would tell too, for 50 ms of imports that nothing else needs.
-            text = Path(spec.origin).read_text(encoding="utf-8", errors="replace")
-            version = re.search(r"""^__version__ = ["'](.+?)["']""", text, re.MULTILINE)
-            found[runtime] = version[1] if version else "?"  # type: ignore[index]
-    return found
-
-
-def usable_cores() -> int:
-    """How many cores this process may keep busy: of its affinity and its control group's."""
-    cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        own = (_PROC / "self/cgroup").read_text().partition("0::/")[2].strip()
-        for group in (_CGROUPS / own, *(_CGROUPS / own).parents):
-            with contextlib.suppress(FileNotFoundError):
-                quota, period = (group / "cpu.max").read_text().split()
-                if quota != "max":
-                    cores = min(cores, int(quota) // int(period))
-    return max(1, cores)
 
 
 def cpu_identity() -> str:
@@ -246,15 +123,10 @@ def candidates(model: TfliteFile, settings: config.Model) -> Sequence[Candidate]
     delegates: Sequence[Delegate] = ("xnnpack", "none")
     if settings.delegate != "auto":
         delegates = (settings.delegate,)
-    cores = usable_cores()
+    cores = runtimes.usable_cores()
     threads = (settings.threads,) if settings.threads else [n for n in THREADS if n <= cores]
-    return tuple(
-        Candidate(runtime, delegate, number)
-        for number in threads
-        for runtime in installed()
-        if settings.runtime in ("auto", runtime)
-        for delegate in delegates
-    )
+    names = [name for name in runtimes.installed() if settings.runtime in ("auto", name)]
+    return runtimes.combinations(names, delegates, threads)
 
 
 def _key(model: TfliteFile, settings: config.Model) -> _Key:
@@ -263,9 +135,9 @@ def _key(model: TfliteFile, settings: config.Model) -> _Key:
         runtime=settings.runtime,
         delegate=settings.delegate,
         threads=settings.threads,
-        runtimes={str(runtime): version for runtime, version in installed().items()},
+        runtimes=dict(runtimes.installed()),
         cpu=cpu_identity(),
-        cores=usable_cores(),
+        cores=runtimes.usable_cores(),
     )
 
 
@@ -273,9 +145,9 @@ def _path() -> Path:
     return state_directory() / "choices.json"
 
 
-def _read() -> Sequence[_Saved]:
+def _read() -> Sequence[_Record]:
     """What the state directory remembers; nothing where the file is absent or damaged."""
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=tuple[_Saved, ...])
+        return msgspec.json.decode(_path().read_bytes(), type=tuple[_Record, ...])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return ()

@@ -6,45 +6,32 @@ does. ``Interpreter.description`` is read from there.
 
 import contextlib
 import ctypes
-import importlib
 import logging
 import mmap
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 from numpy.typing import NDArray
 
 from device.config import Model as Settings
-from device.errors import (
-    DelegateError,
-    DependencyError,
-    InferenceError,
-    ModelError,
-    UsageError,
-)
+from device.errors import DelegateError, InferenceError, ModelError, UsageError
 from device.events import Accelerator, Description
+from device.inference.runtimes import Choice, Runtime, import_runtime
 from device.inference.xnnpack import XnnpackDelegate
 from device.library.tflite_file import TfliteFile
 from device.system.stderr import caught
 
 if TYPE_CHECKING:
-    from device.inference.choice import Choice
-
     # Imported where it is used: most devices have no Edge TPU.
     from device.inference.edgetpu.delegate import EdgetpuDelegate
 
 _log = logging.getLogger("labelcam.interpreter")
 
-# Package name to module; ``auto`` takes the first that imports.
-RUNTIMES = {
-    "tflite-runtime": "tflite_runtime.interpreter",
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-}
 # More are never faster, and each takes memory: ten thousand would end the process.
 MAX_THREADS = 64
 
@@ -80,9 +67,7 @@ class Interpreter:
     and close it. ``reason`` of the description says why it was made that way.
     """
 
-    def __init__(
-        self, model: TfliteFile, settings: Settings, choice: "Choice | None" = None
-    ) -> None:
+    def __init__(self, model: TfliteFile, settings: Settings, choice: Choice | None = None) -> None:
         """Load ``model`` on the runtime and delegate that ``settings`` name.
 
         ``choice`` is what stands for ``auto`` in them where that was measured. A model that is
@@ -100,7 +85,8 @@ class Interpreter:
         if choice:
             settings = choice.apply_to(settings)
         self._model = model
-        self._runtime, module = _import_runtime(settings.runtime)
+        self._runtime: Runtime
+        self._runtime, module = import_runtime(settings.runtime)
         self._version: str = sys.modules[module.__name__.partition(".")[0]].__version__
         self._delegate: XnnpackDelegate | EdgetpuDelegate | None = None
         self._device = ""
@@ -160,14 +146,16 @@ class Interpreter:
         return "XNNPACK with quantized operators"
 
     def _load_on_edgetpu(self, module: ModuleType, settings: Settings) -> str:
-        from device.inference.edgetpu import delegate as edgetpu
+        from device.inference.edgetpu.delegate import EdgetpuDelegate
+        from device.inference.edgetpu.device import choose_device
+        from device.inference.edgetpu.proof import prove
 
         library, device = settings.edgetpu_library, settings.edgetpu_device
         runtime = f"{self._runtime} {self._version}"
         try:
-            found = edgetpu.choose_device(device)
-            edgetpu.prove(self._model.path, library, device, module.__name__, runtime)
-            self._delegate = edgetpu.EdgetpuDelegate(library, device)
+            found = choose_device(device)
+            prove(self._model.path, library, device, module.__name__, runtime)
+            self._delegate = EdgetpuDelegate(library, device)
         except DelegateError as error:
             if settings.delegate == "edgetpu":
                 raise
@@ -200,17 +188,17 @@ class Interpreter:
                 self._interpreter.allocate_tensors()
             except (ValueError, RuntimeError) as error:
                 raise ModelError(
-                    self._model.path.name, self._why_refused(_first_line(str(error), said))
+                    self._model.path.name, self._refusal(_first_line(str(error), said))
                 ) from None
 
-    def _why_refused(self, said: str) -> str:
+    def _refusal(self, message: str) -> str:
         if self._model.compiled_for_edgetpu:
-            from device.inference.edgetpu import delegate as edgetpu
+            from device.inference.edgetpu.delegate import refusal_cause
 
-            if known := edgetpu.unfit(said, f"{self._runtime} {self._version}"):
-                return known
+            if cause := refusal_cause(message, f"{self._runtime} {self._version}"):
+                return cause
         return (
-            f"{self._runtime} cannot prepare it: {said}; "
+            f"{self._runtime} cannot prepare it: {message}; "
             "use a TensorFlow Lite model with built-in operators"
         )
 
@@ -239,13 +227,14 @@ class Interpreter:
 
         The view must be gone before ``invoke``: the runtime refuses to run while one lives.
         """
-        view: NDArray[Any] = self._interpreter.tensor(self._input)()
+        view: NDArray[Any] = self._loaded.tensor(self._input)()
         return view
 
     def invoke(self) -> None:
         """Run the model once; releases the GIL. Raises InferenceError."""
+        interpreter = self._loaded
         try:
-            self._interpreter.invoke()
+            interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             # tflite-runtime says each time what it said before as well.
             said, before = str(error), self._said
@@ -257,8 +246,14 @@ class Interpreter:
 
     def output(self, number: int = 0) -> NDArray[Any]:
         """A copy of output ``number``, shape and dtype as in ``description.outputs``."""
-        values: NDArray[Any] = self._interpreter.get_tensor(self._outputs[number])
+        values: NDArray[Any] = self._loaded.get_tensor(self._outputs[number])
         return values
+
+    @property
+    def _loaded(self) -> Any:
+        if self._interpreter is None:
+            raise InferenceError(f"model {self._model.path.name}: was used after it was closed")
+        return self._interpreter
 
     @property
     def accelerator(self) -> None:
@@ -272,34 +267,10 @@ class Interpreter:
             self._delegate = None
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _import_runtime(wanted: str) -> tuple[str, ModuleType]:
-    """The runtime asked for, or with ``auto`` the first that imports."""
-    problems = []
-    for package in RUNTIMES if wanted == "auto" else (wanted,):
-        try:
-            return package, importlib.import_module(RUNTIMES[package])
-        except ImportError as error:
-            # A runtime that is there and does not load (the wrong NumPy, a missing system
-            # library) is not the same as one that is absent.
-            absent = isinstance(error, ModuleNotFoundError)
-            problems.append(
-                f"{package} {'is not installed' if absent else _first_line(str(error))}"
-            )
-    package = "ai-edge-litert" if wanted == "auto" else wanted
-    raise DependencyError(f"runtime: {', '.join(problems)}; pip install {package}")
 
 
 def _delegated(nodes: Sequence[dict[str, Any]]) -> set[int]:

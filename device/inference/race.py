@@ -10,9 +10,10 @@ import msgspec
 
 from device import config
 from device.errors import TrialError
-from device.inference.choice import Candidate, Runtime, median, pick
 from device.inference.interpreter import Interpreter
-from device.inference.trial import Times, Trial, serve, timed
+from device.inference.ranking import median, pick
+from device.inference.runtimes import Candidate, Runtime
+from device.inference.trial import Times, Trial, serve, time_calls
 from device.library import tflite_file
 from device.library.tflite_file import TfliteFile
 
@@ -138,7 +139,7 @@ class _Child:
             model = tflite_file.read(Path(asked.model))
             self._interpreters.append(Interpreter(model, asked.settings))
             return len(self._interpreters) - 1
-        return timed(self._interpreters[asked.number].invoke, asked.count, asked.limit_s)
+        return time_calls(self._interpreters[asked.number].invoke, asked.count, asked.limit_s)
 
 
 if __name__ == "__main__":

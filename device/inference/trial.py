@@ -1,4 +1,4 @@
-"""Measurements in processes of their own.
+"""Trials in processes of their own: of what may crash, and of what is to be measured.
 
 A configuration that crashes, hangs or takes all the memory then ends a child and not the
 device; two runtimes never meet in one process; and a process that has just started is what
@@ -8,6 +8,7 @@ standard input and output.
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -15,19 +16,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self, TypeVar
 
 import msgspec
 
-from device.errors import LabelcamError, TrialError
+from device.errors import LabelcamError, TrialCrash, TrialError
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 Reply = TypeVar("Reply")
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
+class Failure(msgspec.Struct, frozen=True, tag=True):
     """The reply to a request that could not be met, with the reason on one line."""
 
     reason: str
@@ -72,8 +72,8 @@ class Trial:
     def ask(self, request: object, reply: type[Reply], timeout_s: float) -> Reply:
         """The child's reply to ``request``, decoded as ``reply``.
 
-        Raises TrialError when the child says that it failed, and when it died or took too
-        long, after which it is over.
+        Raises TrialError when the child says that it failed or has ended, TrialCrash when it
+        died or took too long, after which it is over.
         """
         assert self._process.stdin is not None
         if self._over:
@@ -83,7 +83,7 @@ class Trial:
             self._process.stdin.flush()
         line = self._line(timeout_s)
         with contextlib.suppress(msgspec.DecodeError):
-            raise TrialError(f"{self.name}: {msgspec.json.decode(line, type=Failed).reason}")
+            raise TrialError(f"{self.name}: {msgspec.json.decode(line, type=Failure).reason}")
         return msgspec.json.decode(line, type=reply)
 
     def _line(self, timeout_s: float) -> bytes:
@@ -94,14 +94,20 @@ class Trial:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, left_s))
             if not ready:
                 self.close()
-                raise TrialError(f"{self.name}: gave no answer in {timeout_s:.1f} s")
+                raise TrialCrash(f"{self.name}: gave no answer in {timeout_s:.1f} s")
             piece = os.read(self._process.stdout.fileno(), 65536)
             if not piece:
                 self._over = True
-                raise TrialError(f"{self.name}: {_ending(self._process.wait())}")
+                raise self._ending(self._process.wait())
             self._received += piece
         line, _, self._received = self._received.partition(b"\n")
         return line
+
+    def _ending(self, code: int) -> TrialError:
+        if code >= 0:
+            return TrialError(f"{self.name}: ended with exit code {code}")
+        name = signal.Signals(-code).name
+        return TrialCrash(f"{self.name}: was ended by {name}", name)
 
     def close(self) -> None:
         """End the child, whatever it does; may be called twice."""
@@ -113,21 +119,16 @@ class Trial:
                 pipe.close()  # type: ignore[union-attr]
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def serve(answer: Callable[[bytes], object]) -> None:
     """The child's end: answer requests until the parent closes or dies."""
+    # A crash is an answer, and no core file is wanted of it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What the runtimes print must not come between the replies.
     replies: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -135,17 +136,11 @@ def serve(answer: Callable[[bytes], object]) -> None:
         try:
             reply = answer(request)
         except LabelcamError as error:
-            reply = Failed(str(error))
+            reply = Failure(str(error))
         except Exception as error:  # noqa: BLE001 - the parent is told, and goes on without it
-            reply = Failed(f"{type(error).__name__}: {error}")
+            reply = Failure(f"{type(error).__name__}: {error}")
         replies.write(msgspec.json.encode(reply) + b"\n")
         replies.flush()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -155,7 +150,7 @@ class Times(msgspec.Struct, frozen=True):
     cpu_s: float
 
 
-def timed(
+def time_calls(
     call: Callable[[], object],
     count: int,
     limit_s: float,

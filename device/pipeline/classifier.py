@@ -1,9 +1,7 @@
 """Frame in, scores out."""
 
-import logging
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 import cv2
@@ -11,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device import config
-from device.errors import ModelError
 from device.events import Accelerator, Description, Prediction, StageTimes, Tensor
 from device.frames import Frame
-from device.inference.choice import Choice
-from device.inference.interpreter import Engine, Interpreter
+from device.inference.interpreter import Engine
 from device.inference.preprocess import Preprocessor
 from device.library.catalog import Model
-
-_log = logging.getLogger("labelcam.classifier")
 
 Scores = NDArray[np.float32]
 
@@ -27,35 +21,18 @@ Scores = NDArray[np.float32]
 class Classifier:
     """Classifies frames of one camera; one thread makes it, uses it and closes it."""
 
-    def __init__(
-        self,
-        model: Model,
-        settings: config.Model,
-        camera: config.Camera | None = None,
-        beside: "Classifier | None" = None,
-        *,
-        choice: Choice | None = None,
-        wait: bool = True,
-    ) -> None:
-        """Load the model for pictures of ``camera``, which may rotate and crop them.
+    def __init__(self, model: Model, engine: Engine, camera: config.Camera | None = None) -> None:
+        """Take ``engine``, which runs ``model``, for pictures of ``camera``.
 
-        ``beside`` is one of the same model, whose interpreter both then use by turns: a
-        second would take as much memory again and be no faster. ``choice`` is what ``auto``
-        stands for on the CPU, where it was measured. Without ``wait`` an Edge TPU is opened
-        meanwhile, which takes seconds, and the CPU classifies until it is.
-
-        Raises what Interpreter and Preprocessor raise.
+        The camera may rotate and crop them. The engine is closed with this, and where this
+        cannot be made. Raises what Preprocessor raises.
         """
         self.labels = model.labels
-        self._interpreter: Engine = (
-            beside._interpreter if beside else open_engine(model, settings, choice, wait=wait)
-        )
-        self._users: list[Classifier] = beside._users if beside else []
-        self._users.append(self)
+        self._engine = engine
         try:
             self.look_at(camera or config.Camera())
         except BaseException:
-            self.close()
+            engine.close()
             raise
         self._output = self.description.outputs[0]
         self._is_logits = not model.file.gives_probabilities(model.file.outputs[0])
@@ -66,7 +43,7 @@ class Classifier:
     @property
     def description(self) -> Description:
         """What the model runs on."""
-        return self._interpreter.description
+        return self._engine.description
 
     def look_at(self, camera: config.Camera) -> None:
         """From the next frame on, take the region, turn and crop of this camera."""
@@ -75,7 +52,7 @@ class Classifier:
     @property
     def accelerator(self) -> Accelerator | None:
         """How the Edge TPU is, where the CPU may take over from it and back."""
-        return self._interpreter.accelerator
+        return self._engine.accelerator
 
     def classify(self, frame: Frame) -> Scores:
         """Probabilities, float32, shape (classes,), in the order of ``labels``.
@@ -84,9 +61,9 @@ class Classifier:
         ``stages``. Raises InferenceError.
         """
         start = time.perf_counter()
-        self._preprocess(frame, self._interpreter.input())
+        self._preprocess(frame, self._engine.input())
         prepared = time.perf_counter()
-        self._interpreter.invoke()
+        self._engine.invoke()
         invoked = time.perf_counter()
         self._read_scores()
         done = time.perf_counter()
@@ -97,7 +74,7 @@ class Classifier:
 
     def invoke(self) -> None:
         """Run the model alone, on whatever its input holds. Raises InferenceError."""
-        self._interpreter.invoke()
+        self._engine.invoke()
 
     def top(self, count: int) -> tuple[Prediction, ...]:
         """The best ``count`` of the last frame, best first, ties in the order of the labels."""
@@ -107,7 +84,7 @@ class Classifier:
         )
 
     def _read_scores(self) -> None:
-        values = self._interpreter.output().reshape(-1)
+        values = self._engine.output().reshape(-1)
         if self._decoding is not None:
             # One call in place of three: after an inference nothing is in the caches, and
             # what NumPy does here costs ten times its usual.
@@ -125,66 +102,14 @@ class Classifier:
             self._scores /= self._scores.sum()
 
     def close(self) -> None:
-        """Free the model, once nobody beside it uses it."""
-        if self in self._users:
-            self._users.remove(self)
-            if not self._users:
-                self._interpreter.close()
+        """Close its engine; may be called twice."""
+        self._engine.close()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def open_engine(
-    model: Model, settings: config.Model, choice: Choice | None, *, wait: bool
-) -> Engine:
-    """What runs the model: the CPU, the Edge TPU, or one beside the other.
-
-    With ``delegate = "auto"`` and a twin it is a Failover, which takes an Edge TPU also when
-    it is plugged in later; with ``wait`` it has already tried the one that is there. A twin
-    that does not fit is refused: then the CPU works alone, and with ``delegate = "edgetpu"``
-    it is a ModelError.
-    """
-    if settings.delegate not in ("auto", "edgetpu") or not (
-        model.twin or model.file.compiled_for_edgetpu
-    ):
-        return Interpreter(model.file, settings, choice)
-    # Imported here: most devices have no Edge TPU.
-    from device.inference.edgetpu import delegate as edgetpu
-    from device.inference.edgetpu import failover
-
-    if model.twin is None:
-        return failover.open_on_edgetpu(model.file, settings)
-    try:
-        failover.check_twin(model.file, model.twin)
-    except ModelError as error:
-        if settings.delegate == "edgetpu":
-            raise
-        _log.warning("the Edge TPU is not used: %s", error)
-        return Interpreter(model.file, settings, choice)
-    if settings.delegate == "edgetpu":
-        return failover.open_on_edgetpu(model.twin, settings)
-    cpu = Interpreter(model.file, settings, choice)
-    if wait and not edgetpu.find_devices():
-        return cpu
-    try:
-        both = failover.Failover(model, settings, cpu)
-    except BaseException:
-        cpu.close()
-        raise
-    if wait:
-        both.wait_until_opened()
-    return both
 
 
 def decoding(tensor: Tensor) -> Scores | None:

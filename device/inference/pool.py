@@ -1,0 +1,152 @@
+"""Who shares an engine, and who closes it.
+
+A second interpreter of the same model would take as much memory again and be no faster, so
+cameras use one by turns. The last to close its lease frees the model.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from device import config
+from device.errors import InferenceError, ModelError
+from device.events import Accelerator, Description
+from device.inference.interpreter import Engine, Interpreter
+from device.inference.runtimes import Choice
+from device.library.catalog import Model
+
+_log = logging.getLogger("labelcam.classifier")
+
+# The file by its path and SHA-256, and the settings without the names that led to it.
+_Key = tuple[Path, str, config.Model]
+
+
+class EnginePool:
+    """The engines that are open, each with the number of its leases; for one thread."""
+
+    def __init__(self) -> None:
+        self._engines: dict[_Key, Engine] = {}
+        self._leases: dict[_Key, int] = {}
+
+    def holds(self, model: Model, settings: config.Model) -> bool:
+        """Whether an engine for this model and these settings is open."""
+        return _key(model, settings) in self._engines
+
+    def open(
+        self, model: Model, settings: config.Model, choice: Choice | None = None, *, wait: bool
+    ) -> "Lease":
+        """A lease of the engine that runs the model: of the one that is open, or of a new one.
+
+        The arguments are those of ``open_engine``, which says what is raised.
+        """
+        key = _key(model, settings)
+        if key not in self._engines:
+            self._engines[key] = open_engine(model, settings, choice, wait=wait)
+        self._leases[key] = self._leases.get(key, 0) + 1
+        return Lease(self._engines[key], partial(self._release, key))
+
+    def _release(self, key: _Key) -> None:
+        self._leases[key] -= 1
+        if not self._leases[key]:
+            del self._leases[key]
+            self._engines.pop(key).close()
+
+
+class Lease:
+    """One user's share of an engine, and an Engine itself until it is closed."""
+
+    def __init__(self, engine: Engine, release: Callable[[], None]) -> None:
+        self._shared: Engine | None = engine
+        self._release = release
+
+    @property
+    def _engine(self) -> Engine:
+        if self._shared is None:
+            raise InferenceError("the lease of an engine was used after it was closed")
+        return self._shared
+
+    @property
+    def description(self) -> Description:
+        """As of the engine."""
+        return self._engine.description
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """As of the engine."""
+        return self._engine.accelerator
+
+    def input(self) -> NDArray[Any]:
+        """As of the engine; what another user wrote there is still in it."""
+        return self._engine.input()
+
+    def invoke(self) -> None:
+        """As of the engine."""
+        self._engine.invoke()
+
+    def output(self, number: int = 0) -> NDArray[Any]:
+        """As of the engine, of the last ``invoke`` by any of its users."""
+        return self._engine.output(number)
+
+    def close(self) -> None:
+        """Give the share back; the last one frees the engine. May be called twice."""
+        if self._shared is not None:
+            self._shared = None
+            self._release()
+
+
+def open_engine(
+    model: Model, settings: config.Model, choice: Choice | None = None, *, wait: bool = True
+) -> Engine:
+    """What runs the model: the CPU, the Edge TPU, or one beside the other.
+
+    ``choice`` is what ``auto`` stands for on the CPU, where it was measured. With
+    ``delegate = "auto"`` and a twin it is a Failover, which takes an Edge TPU also when it is
+    plugged in later. With ``wait`` it has already tried the one that is there; without, the
+    Edge TPU is opened meanwhile, which takes seconds, and the CPU works until it is. A twin
+    that does not fit is refused: then the CPU works alone, and with ``delegate = "edgetpu"``
+    it is a ModelError.
+
+    Raises what Interpreter raises.
+    """
+    if settings.delegate not in ("auto", "edgetpu") or not (
+        model.twin or model.file.compiled_for_edgetpu
+    ):
+        return Interpreter(model.file, settings, choice)
+    # Imported here: most devices have no Edge TPU.
+    from device.inference.edgetpu.device import find_devices
+    from device.inference.edgetpu.engine import open_on_edgetpu
+    from device.inference.edgetpu.failover import Failover
+    from device.inference.edgetpu.self_test import check_twin
+
+    if model.twin is None:
+        return open_on_edgetpu(model.file, settings)
+    try:
+        check_twin(model.file, model.twin)
+    except ModelError as error:
+        if settings.delegate == "edgetpu":
+            raise
+        _log.warning("the Edge TPU is not used: %s", error)
+        return Interpreter(model.file, settings, choice)
+    if settings.delegate == "edgetpu":
+        return open_on_edgetpu(model.twin, settings)
+    cpu = Interpreter(model.file, settings, choice)
+    if wait and not find_devices():
+        return cpu
+    try:
+        failover = Failover(model, settings, cpu)
+    except BaseException:
+        cpu.close()
+        raise
+    if wait:
+        failover.wait_until_opened()
+    return failover
+
+
+def _key(model: Model, settings: config.Model) -> _Key:
+    nameless = msgspec.structs.replace(settings, name=config.Model().name, labels="")
+    return model.file.path, model.file.sha256, nameless
