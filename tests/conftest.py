@@ -11,9 +11,12 @@ import pytest
 from device import config
 from device.frames import Frame, PixelFormat, Pixels
 from device.inference import choice
-from device.inference.edgetpu import delegate as edgetpu
-from device.inference.edgetpu import failover
+from device.inference.edgetpu import device, proof
+from device.inference.edgetpu.owner import owner
+from device.inference.pool import open_engine
+from device.inference.runtimes import Choice
 from device.library import catalog
+from device.pipeline.classifier import Classifier
 from tests.edgetpu.standin import PROVE, Standin, build
 from tests.tiny import colour_model, edgetpu_model
 
@@ -38,7 +41,7 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         settings = config.Model()
         model = catalog.find(settings.name).file
         default = choice.candidates(model, settings)[0]
-        choice.remember(model, settings, choice.Choice(default, "as the tests have it"))
+        choice.remember(model, settings, Choice(default, "as the tests have it"))
         yield
 
 
@@ -75,25 +78,25 @@ def standin(
     made = Standin(standin_library, tmp_path)
     (tmp_path / "root/dev").mkdir(parents=True)
     (tmp_path / "root/dev/apex_0").touch()
-    monkeypatch.setattr(edgetpu, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(device, "ROOT", tmp_path / "root")
     # A process for each test that loads it takes its time; ``unproved`` has them back.
-    monkeypatch.setattr(edgetpu, "prove", lambda *_: None)
+    monkeypatch.setattr(proof, "prove", lambda *_: None)
     monkeypatch.setenv("EDGETPU_STANDIN", str(made.control))
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
     # The thread that owns the Edge TPU is the process's; here each test has its own.
-    failover.owner.cache_clear()
+    owner.cache_clear()
     yield made
     made.tell()
-    if failover.owner.cache_info().currsize:
-        assert failover.owner().end(timeout_s=20)
-        failover.owner.cache_clear()
+    if owner.cache_info().currsize:
+        assert owner().end(timeout_s=20)
+        owner.cache_clear()
 
 
 @pytest.fixture
 def unproved(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in as a library that must be proved before it is loaded."""
-    monkeypatch.setattr(edgetpu, "prove", PROVE)
-    monkeypatch.setattr(edgetpu, "_proved", set())
+    monkeypatch.setattr(proof, "prove", PROVE)
+    monkeypatch.setattr(proof, "_proofs", set())
 
 
 @pytest.fixture
@@ -106,6 +109,12 @@ def twins(colours: Callable[..., Path]) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def classifier_of(name: str | Path, settings: config.Model | None = None) -> Classifier:
+    """A classifier by the model's name or file, on an engine of its own."""
+    model = catalog.find(str(name))
+    return Classifier(model, open_engine(model, settings or config.Model()))
 
 
 def frame_of(pixels: Pixels, layout: PixelFormat = PixelFormat.BGR, at: float = 0.0) -> Frame:

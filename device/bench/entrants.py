@@ -34,8 +34,8 @@ _log = logging.getLogger("labelcam.bench")
 
 # What a cooled board and a machine that does other things need to even out.
 ROUNDS = 10
-_START_TIMEOUT_S = 60.0
-_TURN_TIMEOUT_S = 60.0
+# For a start, and for a turn.
+_TIMEOUT_S = 60.0
 # What a process takes while it waits for its turn, with the kernel's share.
 _PROCESS_MB = 150
 
@@ -45,6 +45,166 @@ Reply = TypeVar("Reply")
 class Entrant:
     """A process that takes turns; ``times`` are milliseconds of its calls."""
 
+    def __init__(self, name: str, *command: str, python: str = "") -> None:
+        self.name = name
+        self.times: list[float] = []
+        self._command = command or ("device.bench.rehearsal",)
+        self._python = python
+        self._trial: Trial | None = None
+
+    def start(self) -> None:
+        """Start the process and have it ready. Raises TrialError."""
+        self._trial = Trial(*self._command, python=self._python, name=self.name)
+
+    def turn(self, limit_s: float) -> None:
+        """Measure for about so long. Raises TrialError."""
+        self.times += self._ask(Invoke(limit_s), Times).ms
+
+    def close(self) -> None:
+        """End the process; may be called twice."""
+        if self._trial:
+            self._trial.close()
+
+    def _ask(self, request: object, reply: type[Reply]) -> Reply:
+        assert self._trial, "start() comes first"
+        return self._trial.ask(request, reply, _TIMEOUT_S)
+
+
+class CandidateEntrant(Entrant):
+    """One way to run the model; ``frame_ms`` and what follows are for each of the pictures."""
+
     def __init__(
-        self, name: str, *command: str, python: str = "", first: object, reply: type[Reply]
+        self,
+        candidate: Candidate,
+        settings: config.Model,
+        camera: config.Camera,
+        pictures: Sequence[Picture],
     ) -> None:
+        super().__init__(str(candidate))
+        self.candidate = candidate
+        self.startup = Startup("", {})
+        self.frame_ms: list[list[float]] = [[] for _ in pictures]
+        self._cpu_s = [0.0 for _ in pictures]
+        self._rss_mb = [0.0 for _ in pictures]
+        self._settings = candidate.apply_to(settings)
+        self._camera = camera
+        self._pictures = pictures
+
+    def start(self) -> None:
+        """Start the process, and measure the start."""
+        super().start()
+        assert self._trial
+        begin = Begin(self._settings, self._camera, self._pictures[0], self._trial.started_at)
+        self.startup = self._ask(begin, Startup)
+
+    def turn(self, limit_s: float) -> None:
+        """Measure the model alone, then frames of each picture."""
+        share_s = limit_s / (1 + len(self._pictures))
+        super().turn(share_s)
+        for number, picture in enumerate(self._pictures):
+            reply = self._ask(Label(picture, share_s), FrameTimes)
+            self.frame_ms[number] += reply.times.ms
+            self._cpu_s[number] += reply.times.cpu_s
+            self._rss_mb[number] = reply.rss_mb
+
+    def result(self, number: int, model: str, plain: Spread | None) -> Result:
+        """The figures for picture ``number``."""
+        frames, picture = self.frame_ms[number], self._pictures[number]
+        return Result(
+            runtime=self.candidate.runtime,
+            delegate=self.candidate.delegate,
+            threads=self.candidate.threads,
+            model=model,
+            source_size=(picture.width, picture.height),
+            invoke_ms=Spread.of(self.times),
+            frame_ms=Spread.of(frames),
+            plain_invoke_ms=plain,
+            fps=significant(1e3 * len(frames) / sum(frames)),
+            cpu_s_per_frame=significant(self._cpu_s[number] / len(frames)),
+            rss_mb=significant(self._rss_mb[number]),
+            first_label_s=significant(sum(self.startup.steps_s.values())),
+        )
+
+
+class PlainEntrant(Entrant):
+    """A runtime used as tutorials use it: ``Interpreter(model)``, whatever that engages."""
+
+    def __init__(self, runtime: Runtime, model: Model, picture: Picture) -> None:
+        super().__init__(f"{runtime} Interpreter(model)")
+        self.runtime = runtime
+        self._request = BeginPlain(RUNTIMES[runtime], str(model.file.path), picture)
+
+    def start(self) -> None:
+        """Start the process and have it load the model."""
+        super().start()
+        self._ask(self._request, bool)
+
+
+class PeerEntrant(Entrant):
+    """Another program, in its own environment."""
+
+    def __init__(self, name: str, python: str, model: Model, picture: Picture) -> None:
+        super().__init__(name, str(Path(__file__).with_name("peers.py")), name, python=python)
+        self._version = ""
+        self._picture = picture
+        self._model = model
+
+    def start(self) -> None:
+        """Start the process and have it classify the picture once."""
+        file = f"{self._picture.file}.rgb.npy"
+        if not Path(file).exists():
+            np.save(file, _rgb(self._picture))
+        super().start()
+        request = {"model": str(self._model.file.path), "picture": file}
+        self._version = self._ask(request, dict[str, str])["version"]
+
+    def turn(self, limit_s: float) -> None:
+        """Time its whole call."""
+        self.times += self._ask({"limit_s": limit_s}, dict[str, list[float]])["ms"]
+
+    @property
+    def peer(self) -> Peer:
+        """What was measured."""
+        size = (self._picture.width, self._picture.height)
+        return Peer(self.name, self._version, self._model.name, size, Spread.of(self.times))
+
+
+def take_turns(entrants: Sequence[Entrant], seconds: float) -> None:
+    """Start all and let them take turns; who fails is named on stderr and drops out.
+
+    Where memory does not hold them all at once, as many take turns as it does.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    together = max(2, memory_mb("MemAvailable") // _PROCESS_MB)
+    limit_s = seconds / len(entrants) / ROUNDS
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        bar = progress.add_task("Measuring", total=len(entrants) * (1 + ROUNDS))
+        for first in range(0, len(entrants), together):
+            batch = list(entrants[first : first + together])
+            try:
+                for step in ("start", *["turn"] * ROUNDS):
+                    for entrant in tuple(batch):
+                        progress.update(bar, advance=1, description=entrant.name)
+                        try:
+                            entrant.start() if step == "start" else entrant.turn(limit_s)
+                        except TrialError as error:
+                            _log.warning("%s", error)
+                            batch.remove(entrant)
+            finally:
+                for entrant in entrants[first : first + together]:
+                    entrant.close()
+
+
+def _rgb(picture: Picture) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = np.load(picture.file)
+    codes = {
+        PixelFormat.BGR: cv2.COLOR_BGR2RGB,
+        PixelFormat.GREY: cv2.COLOR_GRAY2RGB,
+        PixelFormat.YUV420: cv2.COLOR_YUV2RGB_I420,
+    }
+    if picture.format in codes:
+        pixels = cv2.cvtColor(pixels, codes[picture.format]).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(pixels[:, : picture.width])

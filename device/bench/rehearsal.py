@@ -35,7 +35,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """Asks to load the model and label the picture; replied to with Begun.
+    """Asks to load the model and label the picture; replied to with Startup.
 
     ``started_at`` is when the process was started, in monotonic seconds.
     """
@@ -46,7 +46,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     started_at: float
 
 
-class Begun(msgspec.Struct, frozen=True):
+class Startup(msgspec.Struct, frozen=True):
     """The first label, and the seconds of each step on the way to it, in their order."""
 
     label: str
@@ -54,8 +54,7 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class BeginPlain(msgspec.Struct, frozen=True, tag=True):
-    """Asks for ``Interpreter(model)`` as tutorials have it; replied to with
-    true.
+    """Asks for ``Interpreter(model)`` as tutorials have it; replied to with true.
 
     It gets the picture resized.
     """
@@ -72,13 +71,13 @@ class Invoke(msgspec.Struct, frozen=True, tag=True):
 
 
 class Label(msgspec.Struct, frozen=True, tag=True):
-    """Asks to label frames of this picture for ``limit_s`` seconds; replied to with Labelled."""
+    """Asks to label frames of this picture for ``limit_s`` seconds; replied to with FrameTimes."""
 
     picture: Picture
     limit_s: float
 
 
-class Labelled(msgspec.Struct, frozen=True):
+class FrameTimes(msgspec.Struct, frozen=True):
     """The time from a frame to its label, and the process's resident memory meanwhile."""
 
     times: Times
@@ -104,9 +103,9 @@ class _Child:
         arrive, label = self._frame(asked.picture)
         times = time_calls(label, _MANY, asked.limit_s, prepare=arrive)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return Labelled(times, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        return FrameTimes(times, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
-    def _begin(self, begin: Begin) -> Begun:
+    def _begin(self, begin: Begin) -> Startup:
         steps = {"Python": _UP_AT - begin.started_at}
         mark = _UP_AT
 
@@ -133,7 +132,7 @@ class _Child:
         label()
         best = self._classifier.top(1)[0].label
         done("first frame")
-        return Begun(best, steps)
+        return Startup(best, steps)
 
     def _frame(self, picture: Picture) -> tuple[Callable[[], object], Callable[[], object]]:
         """Two calls: the frame arrives from its camera; its best label is found."""

@@ -66,7 +66,7 @@ class Peer(msgspec.Struct, frozen=True):
     call_ms: Spread
 
 
-class Recommended(msgspec.Struct, frozen=True):
+class Recommendation(msgspec.Struct, frozen=True):
     """Settings for [model], and why."""
 
     runtime: Runtime
@@ -92,7 +92,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
     machine: Machine
     results: tuple[Result, ...]
-    recommended: Recommended | None
+    recommended: Recommendation | None
     against: tuple[Peer, ...] = ()
 
 

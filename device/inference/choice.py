@@ -21,7 +21,7 @@ import msgspec
 from device import config
 from device.inference import runtimes
 from device.inference.ranking import judge
-from device.inference.runtimes import Candidate, Choice, Delegate
+from device.inference.runtimes import Candidate, Choice, Delegate, Runtime
 from device.library.tflite_file import TfliteFile
 from device.system.files import replace_file
 from device.system.paths import state_directory
@@ -42,7 +42,7 @@ class _Key(msgspec.Struct, frozen=True):
     runtime: str
     delegate: str
     threads: int
-    runtimes: dict[str, str]
+    runtimes: dict[Runtime, str]
     cpu: str
     cores: int
 
@@ -135,7 +135,7 @@ def _key(model: TfliteFile, settings: config.Model) -> _Key:
         runtime=settings.runtime,
         delegate=settings.delegate,
         threads=settings.threads,
-        runtimes=dict(runtimes.installed()),
+        runtimes=runtimes.installed(),
         cpu=cpu_identity(),
         cores=runtimes.usable_cores(),
     )

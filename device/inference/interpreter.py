@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> Description:
-        """What the next frame runs on."""
+        """What the next frame runs on, or the last one ran on after ``close``."""
 
     def input(self) -> NDArray[Any]:
         """The input tensor's own memory; the view must be gone before ``invoke``."""
@@ -57,7 +57,7 @@ class Engine(Protocol):
         """How an Edge TPU beside the CPU is; None where it is not so."""
 
     def close(self) -> None:
-        """Free everything; may be called twice."""
+        """Free everything; may be called twice. Its use is an InferenceError from then on."""
 
 
 class Interpreter:

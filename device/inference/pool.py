@@ -5,6 +5,7 @@ cameras use one by turns. The last to close its lease frees the model.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,24 @@ _Key = tuple[Path, str, config.Model]
 
 
 class EnginePool:
-    """The engines that are open, each with the number of its leases; for one thread."""
+    """The engines that are open, each with the number of its leases.
+
+    A lease may be closed on another thread than the one on which all are opened.
+    """
 
     def __init__(self) -> None:
         self._engines: dict[_Key, Engine] = {}
         self._leases: dict[_Key, int] = {}
+        self._lock = threading.Lock()
 
-    def holds(self, model: Model, settings: config.Model) -> bool:
-        """Whether an engine for this model and these settings is open."""
-        return _key(model, settings) in self._engines
+    def share(self, model: Model, settings: config.Model) -> "Lease | None":
+        """A lease of the engine for this model and these settings, where one is open."""
+        key = _key(model, settings)
+        with self._lock:
+            if key not in self._engines:
+                return None
+            self._leases[key] += 1
+            return Lease(self._engines[key], partial(self._release, key), shared=True)
 
     def open(
         self, model: Model, settings: config.Model, choice: Choice | None = None, *, wait: bool
@@ -44,31 +54,36 @@ class EnginePool:
 
         The arguments are those of ``open_engine``, which says what is raised.
         """
+        if lease := self.share(model, settings):
+            return lease
+        # Loading takes long, and whoever closes a lease meanwhile must not wait for it.
+        engine = open_engine(model, settings, choice, wait=wait)
         key = _key(model, settings)
-        if key not in self._engines:
-            self._engines[key] = open_engine(model, settings, choice, wait=wait)
-        self._leases[key] = self._leases.get(key, 0) + 1
-        return Lease(self._engines[key], partial(self._release, key))
+        with self._lock:
+            self._engines[key], self._leases[key] = engine, 1
+        return Lease(engine, partial(self._release, key))
 
     def _release(self, key: _Key) -> None:
-        self._leases[key] -= 1
-        if not self._leases[key]:
-            del self._leases[key]
-            self._engines.pop(key).close()
+        with self._lock:
+            self._leases[key] -= 1
+            engine = None if self._leases[key] else self._engines.pop(key)
+        if engine:
+            engine.close()
 
 
 class Lease:
-    """One user's share of an engine, and an Engine itself until it is closed."""
+    """One user's share of an engine, and an Engine itself until it is closed.
 
-    def __init__(self, engine: Engine, release: Callable[[], None]) -> None:
-        self._shared: Engine | None = engine
+    ``shared`` where others had it before.
+    """
+
+    def __init__(
+        self, engine: Engine, release: Callable[[], None], *, shared: bool = False
+    ) -> None:
+        self.shared = shared
+        self._engine = engine
         self._release = release
-
-    @property
-    def _engine(self) -> Engine:
-        if self._shared is None:
-            raise InferenceError("the lease of an engine was used after it was closed")
-        return self._shared
+        self._closed = False
 
     @property
     def description(self) -> Description:
@@ -82,20 +97,26 @@ class Lease:
 
     def input(self) -> NDArray[Any]:
         """As of the engine; what another user wrote there is still in it."""
-        return self._engine.input()
+        return self._open_engine.input()
 
     def invoke(self) -> None:
         """As of the engine."""
-        self._engine.invoke()
+        self._open_engine.invoke()
 
     def output(self, number: int = 0) -> NDArray[Any]:
         """As of the engine, of the last ``invoke`` by any of its users."""
-        return self._engine.output(number)
+        return self._open_engine.output(number)
+
+    @property
+    def _open_engine(self) -> Engine:
+        if self._closed:
+            raise InferenceError("the lease of an engine was used after it was closed")
+        return self._engine
 
     def close(self) -> None:
         """Give the share back; the last one frees the engine. May be called twice."""
-        if self._shared is not None:
-            self._shared = None
+        if not self._closed:
+            self._closed = True
             self._release()
 
 

@@ -17,6 +17,7 @@ from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
 from device.health.picture import PictureHealth
 from device.inference.choice import choose
+from device.inference.pool import EnginePool, Lease
 from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import PREDICTIONS, Channel, ChannelSettings, camera_with, prove
@@ -83,6 +84,7 @@ class Feeds:
         )
         self._health = health
         self._feeds: list[Feed] = []
+        self._engines = EnginePool()
         self._models: dict[config.Model, Model] = {}
 
     @property
@@ -194,9 +196,13 @@ class Feeds:
         """
         configured = model_of(self._settings, channel.camera)
         model = catalog.find(name, configured.labels if name == configured.name else "")
-        classifier = self._classifier(model, camera_with(channel.camera, channel.controls))
+        # Nothing is measured: beside the inference of others it would tell nothing.
+        engine = self._engine(model, may_measure=False)
+        classifier = Classifier(model, engine, camera_with(channel.camera, channel.controls))
         try:
-            prove(classifier, name)
+            # One that is shared works already, and is another thread's to run.
+            if not engine.shared:
+                prove(classifier, name)
             self._channel_settings.decider(model, channel.controls)
         except BaseException:
             classifier.close()
@@ -225,7 +231,9 @@ class Feeds:
         controls_of: Callable[[str, Controls], Controls],
     ) -> None:
         model, controls = self._controls(camera, controls_of)
-        classifier = self._classifier(model, camera_with(camera, controls))
+        classifier = Classifier(
+            model, self._engine(model, may_measure=True), camera_with(camera, controls)
+        )
         source = feed.supervisor.source
         meter = self._health.camera(camera.name, source, classifier.description)
         feed.meters.append(meter)
@@ -262,15 +270,13 @@ class Feeds:
             return configured, original
         return model, controls
 
-    def _classifier(self, model: Model, camera: config.Camera) -> Classifier:
-        """A classifier for the camera, beside another of the same model where there is one."""
-        path = model.file.path
-        same = (c.classifier for c in self.channels if c.model.file.path == path)
-        beside = next(same, None)
+    def _engine(self, model: Model, *, may_measure: bool) -> Lease:
+        """What runs the model: the engine that other channels use, where there is one."""
         settings = self._settings.model
-        # Measured before the first inference only: beside one, a measurement tells nothing.
-        choice = choose(model.file, settings, may_measure=not self.channels and not beside)
-        return Classifier(model, settings, camera, beside, choice=choice, wait=False)
+        if lease := self._engines.share(model, settings):
+            return lease
+        choice = choose(model.file, settings, may_measure=may_measure)
+        return self._engines.open(model, settings, choice, wait=False)
 
 
 def model_of(settings: config.Config, camera: config.Camera) -> config.Model:

@@ -13,13 +13,13 @@ import pytest
 
 from device import config
 from device.bench import bench
-from device.bench.bench import Report
-from device.bench.rehearsal import Begun, Picture
+from device.bench.entrants import ROUNDS, Entrant, PeerEntrant, take_turns
+from device.bench.rehearsal import Picture
+from device.bench.report import Report, text
 from device.cli import main
 from device.errors import TrialError
 from device.frames import PixelFormat
-from device.inference import choice
-from device.inference.choice import Candidate
+from device.inference import choice, runtimes
 from device.library import catalog
 from tests.conftest import FOOTAGE
 
@@ -59,7 +59,7 @@ def test_measured_printed_remembered_and_written(
     raw = json.loads(out)
     assert set(raw) == {"machine", "results", "recommended"}
     ways = [(row["runtime"], row["delegate"], row["threads"]) for row in raw["results"]]
-    assert ways == [(r, d, 1) for r in choice.installed() for d in ("xnnpack", "none")]
+    assert ways == [(r, d, 1) for r in runtimes.installed() for d in ("xnnpack", "none")]
     for row in raw["results"]:
         assert tuple(row) == FIELDS
         assert row["source_size"] == [640, 480]
@@ -72,9 +72,9 @@ def test_measured_printed_remembered_and_written(
     best = raw["recommended"]
     assert (best["runtime"], best["delegate"], best["threads"]) in ways
     # Now it is in the file, whose comments, other keys and mode stay, and it is remembered.
-    text = file.read_text()
-    assert text.startswith("# Ours.\n[model]\nthreads = 1  # by hand\n")
-    assert "max_fps = 5.0" in text
+    written_text = file.read_text()
+    assert written_text.startswith("# Ours.\n[model]\nthreads = 1  # by hand\n")
+    assert "max_fps = 5.0" in written_text
     assert file.stat().st_mode & 0o777 == 0o640
     written = config.load(file).model
     assert (written.runtime, written.delegate) == (best["runtime"], best["delegate"])
@@ -85,13 +85,12 @@ def test_measured_printed_remembered_and_written(
     assert made.reason == best["reason"]
     # The same for people.
     report = msgspec.json.decode(out, type=Report)
-    way = bench._Way(Candidate(*ways[0]), config.Model(), config.Camera(), ())
-    way.begun = Begun("espresso", {"Python": 0.021, "imports": 0.2})
-    lines = list(bench._text(report, [way]))
+    startups = {"a candidate": {"Python": 0.021, "imports": 0.2}}
+    lines = list(text(report, startups))
     assert sum("640×480" in line and "1 thread" in line for line in lines) == len(ways)
     assert any(line.split()[-2:] == ["0.021", "0.200"] for line in lines)
     assert lines[-1] == best["reason"]
-    assert len(list(bench._text(report, []))) == 1
+    assert len(list(text(msgspec.structs.replace(report, results=()), {}))) == 1
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "10000", "1,0", "x", "", "1,,2"])
@@ -105,7 +104,7 @@ def test_threads_that_cannot_be(threads: str, capsys: pytest.CaptureFixture[str]
 def test_threads_beyond_the_cores_are_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(choice, "usable_cores", lambda: 2)
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: 2)
     model = catalog.find(config.Model().name)
     assert {way.threads for way in bench._candidates(model, (2, 4, 8), None)} == {2}
     assert "threads 4, 8: more than the 2 cores" in caplog.text
@@ -113,7 +112,7 @@ def test_threads_beyond_the_cores_are_left_out(
 
 
 def test_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    missing = {"tflite-runtime", "ai-edge-litert"} - set(choice.installed())
+    missing = {"tflite-runtime", "ai-edge-litert"} - set(runtimes.installed())
     for runtime in missing:
         assert main(["bench", "--runtime", runtime]) == 1
         assert f"{runtime} is not installed; pip install {runtime}" in capsys.readouterr().err
@@ -125,25 +124,26 @@ def test_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_who_fails_drops_out_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    class Entrant:
+    class Faulty(Entrant):
         def __init__(self, name: str, fails: int) -> None:
-            self.name, self._fails, self.turns, self.closed = name, fails, 0, False
+            super().__init__(name)
+            self.fails, self.turns, self.closed = fails, 0, False
 
         def start(self) -> None:
             self.turn(0.0)
 
         def turn(self, limit_s: float) -> None:
             assert limit_s < 1.0
-            if self.turns == self._fails:
+            if self.turns == self.fails:
                 raise TrialError(f"{self.name}: was ended by SIGILL")
             self.turns += 1
 
         def close(self) -> None:
             self.closed = True
 
-    entrants = [Entrant("first", 0), Entrant("second", 99), Entrant("third", 4)]
-    bench._run(entrants, 1.0)
-    assert [entrant.turns for entrant in entrants] == [0, 1 + bench._ROUNDS, 4]
+    entrants = [Faulty("first", 0), Faulty("second", 99), Faulty("third", 4)]
+    take_turns(entrants, 1.0)
+    assert [entrant.turns for entrant in entrants] == [0, 1 + ROUNDS, 4]
     assert all(entrant.closed for entrant in entrants)
     said = [record.getMessage() for record in caplog.records]
     assert said == ["first: was ended by SIGILL", "third: was ended by SIGILL"]
@@ -171,11 +171,11 @@ def test_another_program_takes_its_turns(
     np.save(file, np.full((48, 64, 3), (10, 20, 30), np.uint8))
     picture = Picture(str(file), PixelFormat.BGR, 64, 48)
     model = catalog.find(str(colours()))
-    rivals = [bench._Rival(name, sys.executable, model, picture) for name in bench._PEERS]
-    bench._run(rivals, 0.1)
-    absent, present, _ = rivals
+    peers = [PeerEntrant(name, sys.executable, model, picture) for name in bench._PEERS]
+    take_turns(peers, 0.1)
+    absent, present, _ = peers
     assert absent.times == []
-    result = present.result(model.name)
+    result = present.peer
     assert (result.name, result.version, result.source_size) == ("mediapipe", "9.8", (64, 48))
     assert 0 < result.call_ms.min <= result.call_ms.p99
 
@@ -192,6 +192,7 @@ def test_a_start_imports_nothing_that_only_others_need() -> None:
     modules = _imported_by("import device.node, device.sinks.terminal.sink")
     only_others = {
         "device.bench.bench", "device.inference.race", "device.inference.trial",
+        "device.inference.edgetpu.device", "device.inference.edgetpu.engine",
         "device.inference.edgetpu.failover", "device.inference.edgetpu.delegate",
         "device.library.fetch", "rich", "starlette", "uvicorn", "paho", "tomlkit", "pygame",
         "prometheus_client", "statistics", "asyncio", "sqlite3", "importlib.metadata",

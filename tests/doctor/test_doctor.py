@@ -16,7 +16,7 @@ from device.doctor import CHECKS, SELF_TEST, camera, examine, software
 from device.doctor.subject import Host, Identity, Subject
 from device.errors import DelegateError
 from device.events import Vitals
-from device.inference.edgetpu import delegate as edgetpu
+from device.inference.edgetpu import device, proof
 
 # What the checks call in a process of its own.
 PYTHONS = [Path(sys.executable).name]
@@ -91,7 +91,7 @@ class Bench(Host):
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A machine without camera or Edge TPU."""
-    monkeypatch.setattr(edgetpu, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(device, "ROOT", tmp_path / "root")
     monkeypatch.setattr(camera, "find_devices", lambda _: ([], []))
     monkeypatch.setattr(camera, "has_pi_camera", lambda _: False)
     made = Bench(tmp_path / "root")
@@ -501,10 +501,10 @@ def test_library_that_fits_and_one_that_does_not(
 ) -> None:
     tpu(bench)
     model(bench, name=str(twins()))
-    monkeypatch.setattr(edgetpu, "prove", lambda *_: None)
+    monkeypatch.setattr(proof, "prove", lambda *_: None)
     found = examine("edgetpu-match", bench.subject())
     assert (found.level, found.says) == ("ok", "colours_edgetpu.tflite runs on tflite-runtime")
-    monkeypatch.setattr(edgetpu, "prove", refuse(DelegateError("delegate edgetpu: crashes it")))
+    monkeypatch.setattr(proof, "prove", refuse(DelegateError("delegate edgetpu: crashes it")))
     found = examine("edgetpu-match", bench.subject())
     assert (found.level, found.says) == ("fail", "crashes it")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from device.inference.edgetpu import delegate as edgetpu
+from device.inference.edgetpu import proof
 
 # As it is before a test takes its place.
-PROVE = edgetpu.prove
+PROVE = proof.prove
 SOURCE = Path(__file__).with_name("standin.c")
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from device import config
 from device.errors import TrialError
-from device.inference import choice, race
-from device.inference.choice import Candidate, Choice, candidates, choose, judge, pick
+from device.inference import choice, race, runtimes
+from device.inference.choice import candidates, choose
 from device.inference.interpreter import Interpreter
+from device.inference.ranking import judge, pick
+from device.inference.runtimes import Candidate, Choice
 from device.inference.trial import Trial
 from device.library import tflite_file
 from device.library.tflite_file import TfliteFile
@@ -39,7 +41,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state directory of its own, in which a choice is made as on a device."""
     monkeypatch.setenv("LABELCAM_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(choice, "candidates", _CANDIDATES)
-    monkeypatch.setattr(choice, "usable_cores", lambda: 2)
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: 2)
     return tmp_path / "state"
 
 
@@ -86,7 +88,7 @@ def test_the_best_is_picked(
     best: Candidate | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choice, "usable_cores", lambda: 8)
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: 8)
     assert pick(samples) == best
 
 
@@ -94,7 +96,7 @@ def test_the_best_is_picked(
 def test_all_cores_must_bring_more(
     cores: int, best: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "usable_cores", lambda: cores)
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: cores)
     assert pick({XNNPACK: [10.0], TWO: [6.5]}) == best
     assert pick({XNNPACK: [10.0], TWO: [5.5]}) == TWO
 
@@ -117,8 +119,8 @@ def test_the_reason_names_all_that_ran() -> None:
     ],
 )
 def test_what_is_set_by_name_stays(settings: config.Model, expected: tuple[str, str, int]) -> None:
-    settled = Choice(Candidate("ai-edge-litert", "none", 2), "").apply_to(settings)
-    assert (settled.runtime, settled.delegate, settled.threads) == expected
+    applied = Choice(Candidate("ai-edge-litert", "none", 2), "").apply_to(settings)
+    assert (applied.runtime, applied.delegate, applied.threads) == expected
 
 
 def test_a_chosen_xnnpack_may_still_be_gone_without() -> None:
@@ -129,7 +131,7 @@ def test_only_threads_that_have_a_core_are_tried(
     model: TfliteFile, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for cores, expected in ((1, {1}), (2, {1, 2}), (3, {1, 2}), (4, {1, 2, 4}), (64, {1, 2, 4})):
-        monkeypatch.setattr(choice, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(runtimes, "usable_cores", lambda cores=cores: cores)
         assert {way.threads for way in candidates(model, config.Model())} == expected
     assert {way.threads for way in candidates(model, config.Model(threads=3))} == {3}
 
@@ -153,10 +155,10 @@ def test_cores_are_those_of_affinity_and_control_group(
     for group, quota in quotas.items():
         (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / group / "cpu.max").write_text(f"{quota}\n")
-    monkeypatch.setattr(choice, "_PROC", tmp_path)
-    monkeypatch.setattr(choice, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(runtimes, "_PROC", tmp_path)
+    monkeypatch.setattr(runtimes, "_CGROUPS", tmp_path / "groups")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    assert choice.usable_cores() == cores
+    assert runtimes.usable_cores() == cores
 
 
 def test_a_processor_is_known_by_its_numbers_and_its_board(
@@ -176,7 +178,7 @@ def test_a_processor_is_known_by_its_numbers_and_its_board(
 def test_versions_are_known_without_an_import(model: TfliteFile) -> None:
     with Interpreter(model, config.Model()) as interpreter:
         description = interpreter.description
-    assert choice.installed()[description.runtime] == description.version  # type: ignore[index]
+    assert runtimes.installed()[description.runtime] == description.version  # type: ignore[index]
 
 
 def test_a_choice_is_made_once(
@@ -206,10 +208,10 @@ def test_a_choice_is_made_again_when_what_it_holds_for_changes(
     choose(model, config.Model(threads=1))
     monkeypatch.setattr(choice, "cpu_identity", lambda: "another")
     choose(model, config.Model())
-    monkeypatch.setattr(choice, "usable_cores", lambda: 4)
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: 4)
     choose(model, config.Model())
-    name = next(iter(choice.installed()))
-    monkeypatch.setattr(choice, "installed", lambda: {name: "99"})
+    name = next(iter(runtimes.installed()))
+    monkeypatch.setattr(runtimes, "installed", lambda: {name: "99"})
     choose(model, config.Model())
     assert measurements == ["colours", "other", *["colours"] * 4]
     choose(model, config.Model())
@@ -250,7 +252,7 @@ def test_a_state_directory_that_cannot_be_written(
 def test_nothing_is_measured_where_nothing_is_open(
     model: TfliteFile, state: Path, measurements: list[str]
 ) -> None:
-    name = next(iter(choice.installed()))
+    name = next(iter(runtimes.installed()))
     assert choose(model, config.Model(), may_measure=False) is None
     assert choose(model, config.Model(runtime=name, delegate="none", threads=1)) is None
     assert choose(model, config.Model(delegate="edgetpu")) is None

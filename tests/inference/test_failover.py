@@ -20,12 +20,15 @@ from device.errors import DelegateError, InferenceError, ModelError
 from device.events import Accelerator, DeviceHealth, LabelChange, Observation
 from device.frames import Frame
 from device.inference.edgetpu import failover
-from device.inference.edgetpu.failover import Failover, Marker
+from device.inference.edgetpu.failover import Failover
+from device.inference.edgetpu.marker import Marker
+from device.inference.edgetpu.owner import owner
 from device.inference.interpreter import Interpreter
+from device.inference.pool import open_engine
 from device.library import catalog
 from device.node import Node
 from device.pipeline.classifier import Classifier
-from tests.conftest import frame_of
+from tests.conftest import classifier_of, frame_of
 from tests.edgetpu.standin import Standin
 
 FRAME_S = 1 / 15
@@ -48,7 +51,7 @@ class Rig:
     def __init__(self, model: catalog.Model, settings: config.Model) -> None:
         self.clock = Clock()
         self.engine = Failover(model, settings, Interpreter(model.file, settings), self.clock)
-        self.classifier = _classifier_on(self.engine, model, settings)
+        self.classifier = Classifier(model, self.engine)
         self.frames = 0
 
     def settle(self) -> None:
@@ -69,12 +72,6 @@ class Rig:
     def health(self) -> Accelerator:
         assert self.classifier.accelerator is not None
         return self.classifier.accelerator
-
-
-def _classifier_on(engine: Failover, model: catalog.Model, settings: config.Model) -> Classifier:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("device.pipeline.classifier.open_engine", lambda *_, **__: engine)
-        return Classifier(model, settings)
 
 
 def _solid(colour: int) -> Frame:
@@ -159,13 +156,13 @@ def test_it_begins_on_the_cpu_without_waiting(
 ) -> None:
     model = catalog.find(str(twins()))
     standin.tell("wait")
-    with Classifier(model, settings, wait=False) as classifier:
+    with Classifier(model, open_engine(model, settings, wait=False)) as classifier:
         classifier.classify(_solid(1))
         assert classifier.top(1)[0].label == "green"
         assert classifier.description.delegate != "edgetpu"
         assert classifier.description.reason.endswith("; opening the Edge TPU")
         standin.tell()
-    failover.owner().submit(int).result(20)
+    owner().submit(int).result(20)
     assert standin.ask("delegates") == 0
 
 
@@ -294,7 +291,7 @@ def test_an_opening_without_end_is_reported(
 def test_auto_waits_until_it_is_known_for_a_single_picture(
     twins: Callable[..., Path], settings: config.Model
 ) -> None:
-    with Classifier(catalog.find(str(twins())), settings) as classifier:
+    with classifier_of(twins(), settings) as classifier:
         assert classifier.description.delegate == "edgetpu"
         assert classifier.accelerator is not None
         assert classifier.accelerator.active
@@ -305,7 +302,7 @@ def test_by_name_it_is_used_or_an_error(
 ) -> None:
     model = catalog.find(str(twins()))
     named = msgspec.structs.replace(settings, delegate="edgetpu")
-    with Classifier(model, named) as classifier:
+    with Classifier(model, open_engine(model, named)) as classifier:
         classifier.classify(_solid(2))
         assert classifier.top(1)[0].label == "blue"
         assert (classifier.description.delegate, classifier.accelerator) == ("edgetpu", None)
@@ -314,8 +311,8 @@ def test_by_name_it_is_used_or_an_error(
             classifier.classify(_solid(2))
     standin.tell("absent")
     with pytest.raises(DelegateError, match="does not open"):
-        Classifier(model, named)
-    failover.owner().submit(int).result(20)
+        open_engine(model, named)
+    owner().submit(int).result(20)
     assert standin.ask("delegates") == 0
 
 
@@ -323,7 +320,7 @@ def test_other_delegates_leave_the_twin_alone(
     twins: Callable[..., Path], settings: config.Model
 ) -> None:
     plain = msgspec.structs.replace(settings, delegate="none")
-    with Classifier(catalog.find(str(twins())), plain) as classifier:
+    with classifier_of(twins(), plain) as classifier:
         assert (classifier.description.delegate, classifier.accelerator) == ("none", None)
 
 
@@ -344,7 +341,7 @@ def test_a_twin_of_another_model_is_refused(
     message: str,
 ) -> None:
     model = catalog.find(str(twins(**differences)))
-    with Classifier(model, settings) as classifier:
+    with Classifier(model, open_engine(model, settings)) as classifier:
         classifier.classify(_solid(0))
         assert classifier.top(1)[0].label == "red"
         assert classifier.description.delegate != "edgetpu"
@@ -352,7 +349,7 @@ def test_a_twin_of_another_model_is_refused(
         "WARNING"
     ]
     with pytest.raises(ModelError, match=message):
-        Classifier(model, msgspec.structs.replace(settings, delegate="edgetpu"))
+        open_engine(model, msgspec.structs.replace(settings, delegate="edgetpu"))
 
 
 def test_a_real_model_and_its_real_twin(
@@ -361,12 +358,12 @@ def test_a_real_model_and_its_real_twin(
     model = catalog.find(str(testdata / "models" / "mobilenet_v1_0.25_128_quant.tflite"))
     assert model.twin is not None
     standin.tell("class=968")
-    with Classifier(model, settings) as classifier:
+    with Classifier(model, open_engine(model, settings)) as classifier:
         # Of the pictures that ship the CPU is sure of the coffee: an espresso, row 968 here.
         assert classifier.labels[968] == "espresso"
         assert classifier.description.delegate == "edgetpu"
     standin.tell("class=967")
-    with Classifier(model, settings) as classifier:
+    with Classifier(model, open_engine(model, settings)) as classifier:
         assert classifier.description.delegate != "edgetpu"
         assert "'espresso'" in classifier.description.reason
 
@@ -425,29 +422,29 @@ def test_the_node_reports_which_of_them_classifies(
 def test_a_marker_outlives_the_process(tmp_path: Path) -> None:
     path = tmp_path / "run" / "edgetpu"
     marker = Marker(path)
-    assert (marker.left_working, marker.times) == (False, 0)
+    assert (marker.interrupted, marker.times) == (False, 0)
     with pytest.raises(OSError, match="unavailable"):
         Marker(path)  # one process at a time
     marker.close()
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from device.inference.edgetpu.failover import Marker\n"
+        "from device.inference.edgetpu.marker import Marker\n"
         "marker = Marker(Path(sys.argv[1])); marker.begin(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     for times in (1, 2):
         killed = subprocess.run([sys.executable, "-c", code, path], check=False)
         assert killed.returncode == -signal.SIGKILL
         marker = Marker(path)
-        assert (marker.left_working, marker.times) == (True, times)
+        assert (marker.interrupted, marker.times) == (True, times)
         marker.close()
     marker = Marker(path)
-    assert (marker.left_working, marker.times) == (False, 2)
+    assert (marker.interrupted, marker.times) == (False, 2)
     marker.begin()
     marker.end()
     marker.forgive()
     marker.close()
     marker = Marker(path)
-    assert (marker.left_working, marker.times) == (False, 0)
+    assert (marker.interrupted, marker.times) == (False, 0)
     marker.close()
 
 
@@ -455,7 +452,7 @@ def test_a_marker_of_something_else_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "edgetpu"
     path.write_bytes(b"\xff" * 300)
     marker = Marker(path)
-    assert (marker.left_working, marker.times) == (False, 0)
+    assert (marker.interrupted, marker.times) == (False, 0)
     marker.close()
     assert path.read_bytes() == b"idle    0      \n"
 
@@ -464,11 +461,10 @@ _RUN = """
 import sys
 from pathlib import Path
 from device import cli
-from device.inference.edgetpu import delegate as edgetpu
-from device.inference.edgetpu import failover
-edgetpu.ROOT = Path(sys.argv[1])
-failover.HANG_S = 0.3
-failover._END_S = 0.3
+from device.inference.edgetpu import device, engine, owner
+device.ROOT = Path(sys.argv[1])
+engine.HANG_S = 0.3
+owner._END_S = 0.3
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -526,5 +522,5 @@ def test_after_a_hang_it_is_tried_later_and_forgiven(
     rig.clock.now_s += 300
     rig.classify()
     rig.classifier.close()
-    failover.owner().submit(int).result(20)
+    owner().submit(int).result(20)
     assert (tmp_path / "run/edgetpu").read_bytes() == b"idle    0      \n"

@@ -12,16 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from device import config
 from device.inference.preprocess import encoding
 from device.library import catalog
-from device.pipeline.classifier import Classifier
 from device.recordings.pictures import read_picture
 from models import person
 from models.lite0 import MODELS
 from models.runtime import interpreter_class
 from models.wheels import WheelError
-from tests.conftest import FOOTAGE
+from tests.conftest import FOOTAGE, classifier_of
 
 
 def _wheel(path: Path, model: bytes) -> Path:
@@ -75,7 +73,7 @@ def test_its_float_input_takes_pixels_as_they_are() -> None:
 
 
 def test_the_footage_shows_nobody() -> None:
-    with Classifier(catalog.find(person.NAME), config.Model()) as classifier:
+    with classifier_of(person.NAME) as classifier:
         for name in ("cat", "coffee", "rocket"):
             classifier.classify(read_picture(FOOTAGE / f"{name}.jpg"))
             best = classifier.top(1)[0]
@@ -94,7 +92,7 @@ def test_the_footage_shows_nobody() -> None:
     ],
 )
 def test_a_person_and_others(testdata: Path, picture: str, label: str, floor: float) -> None:
-    with Classifier(catalog.find(person.NAME), config.Model()) as classifier:
+    with classifier_of(person.NAME) as classifier:
         classifier.classify(read_picture(testdata / "images" / picture))
         best = classifier.top(1)[0]
         assert best.label == label
@@ -106,7 +104,7 @@ def test_it_agrees_with_the_other_known_model_of_its_task(testdata: Path) -> Non
     other = interpreter_class()(model_path=str(testdata / "models" / "vww_96_int8.tflite"))
     other.allocate_tensors()
     scores = []
-    with Classifier(catalog.find(person.NAME), config.Model()) as classifier:
+    with classifier_of(person.NAME) as classifier:
         for path in sorted((testdata / "images").iterdir()):
             frame = read_picture(path)
             mine = float(classifier.classify(frame)[0])

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from device import config
-from device.library import catalog, tflite_file
-from device.pipeline.classifier import Classifier
+from device.library import tflite_file
 from device.recordings.pictures import read_picture
 from models import evaluate, quantize, train
 from models.backend import load_tensorflow
 from models.dataset import read_dataset
 from models.mobilenet import Network, build_keras, v1, v2, v3_large, v3_small
+from tests.conftest import classifier_of
 
 if importlib.util.find_spec("tensorflow") is None:
     pytest.skip(
@@ -131,7 +131,7 @@ def _quantize(trained: Path, pictures: Path, out: Path, *options: str) -> Path:
 
 def _scores(path: Path, pictures: Path) -> evaluate.Scored:
     data = read_dataset(pictures)
-    with Classifier(catalog.find(str(path)), config.Model(threads=1)) as classifier:
+    with classifier_of(path, config.Model(threads=1)) as classifier:
         return evaluate.run(classifier, data)
 
 

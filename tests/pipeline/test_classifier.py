@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from device import config
-from device.errors import InferenceError
+from device.errors import ModelError
 from device.frames import Frame, PixelFormat
-from device.inference.interpreter import Interpreter
+from device.inference.pool import EnginePool
 from device.library import catalog
 from device.pipeline.classifier import Classifier, Scores, top_rows
-from tests.conftest import footage, frame_of
+from tests.conftest import classifier_of, footage, frame_of
 
 EMBEDDED = "efficientnet-lite0-224-int8"
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return Classifier(catalog.find(EMBEDDED), config.Model(name=EMBEDDED))
+    return classifier_of(EMBEDDED)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_true_mobilenet_of_the_test_data(testdata: Path, picture: str, labels:
     path = testdata / "models" / "mobilenet_v2_1.0_224_quant.tflite"
     pixels = cv2.imread(str(testdata / "images" / picture)).astype(np.uint8, copy=False)
     # No label file is given: the catalogue knows the model by its hash.
-    with Classifier(catalog.find(str(path)), config.Model()) as classifier:
+    with classifier_of(path) as classifier:
         classifier.classify(frame_of(pixels))
         assert classifier.top(1)[0].label in labels
         assert classifier.labels[0] == "background"
@@ -98,7 +98,7 @@ def test_any_number_format_gives_the_same_probabilities(
     colour: int,
 ) -> None:
     path = colours(dtype=dtype, scale=scale, zero_point=zero_point, softmax=softmax)
-    with Classifier(catalog.find(str(path)), config.Model()) as classifier:
+    with classifier_of(path) as classifier:
         scores = classifier.classify(_solid(colour))
         assert classifier.top(1)[0].label == ("red", "green", "blue")[colour]
         # The means are 1 and twice -1, so the softmax is e^1 / (e^1 + 2 e^-1).
@@ -113,21 +113,6 @@ def test_the_time_of_each_stage_is_told(classifier: Classifier) -> None:
     assert stages.postprocess_ms > 0
 
 
-def test_a_model_that_fails_in_invoke(
-    colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Classifier(catalog.find(str(colours())), config.Model()) as classifier:
-        assert isinstance(classifier._interpreter, Interpreter)
-        inner = classifier._interpreter._interpreter
-
-        def fail() -> None:
-            raise RuntimeError("Node number 3 (CONV_2D) failed to invoke.\nmore")
-
-        monkeypatch.setattr(inner, "invoke", fail)
-        with pytest.raises(InferenceError, match=r"Node number 3 \(CONV_2D\) failed to invoke$"):
-            classifier.classify(_solid(0))
-
-
 @given(
     scores=arrays.arrays(np.float32, st.integers(1, 60), elements=st.integers(0, 9).map(float)),
     count=st.integers(0, 70),
@@ -140,18 +125,18 @@ def test_top_rows_is_the_head_of_a_stable_sort(scores: Scores, count: int) -> No
 def test_it_looks_at_another_region_from_the_next_frame_on(colours: Callable[..., Path]) -> None:
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, :32, 2], halves[:, 32:, 1] = 255, 255  # BGR: red left, green right
-    with Classifier(catalog.find(str(colours())), config.Model()) as classifier:
+    with classifier_of(colours()) as classifier:
         for region, label in (((0.0, 0.0, 0.5, 1.0), "red"), ((0.5, 0.0, 1.0, 1.0), "green")):
             classifier.look_at(config.Camera(region=region, crop="stretch"))
             classifier.classify(frame_of(halves))
             assert classifier.top(1)[0].label == label
 
 
-def test_two_cameras_use_one_interpreter_by_turns(classifier: Classifier) -> None:
-    model, settings = catalog.find(EMBEDDED), config.Model(name=EMBEDDED)
-    first = Classifier(model, settings)
+def test_two_cameras_use_one_engine_by_turns(classifier: Classifier) -> None:
+    model, settings, engines = catalog.find(EMBEDDED), config.Model(), EnginePool()
+    first = Classifier(model, engines.open(model, settings, wait=True))
     region = config.Camera(region=(0.0, 0.0, 0.5, 0.5))
-    second = Classifier(model, settings, region, beside=first)
+    second = Classifier(model, engines.open(model, settings, wait=True), region)
     alone = classifier.classify(footage("coffee")).copy()
     assert (first.classify(footage("coffee")) == alone).all()
     other = second.classify(footage("coffee")).copy()
@@ -161,3 +146,12 @@ def test_two_cameras_use_one_interpreter_by_turns(classifier: Classifier) -> Non
     first.close()
     assert (second.classify(footage("coffee")) == other).all()
     second.close()
+
+
+def test_a_classifier_that_cannot_be_made_lets_its_engine_go(colours: Callable[..., Path]) -> None:
+    path = colours(channels=2)
+    path.with_suffix(".txt").write_text("red\ngreen\n")
+    model, engines = catalog.find(str(path)), EnginePool()
+    with pytest.raises(ModelError, match="3 or 1"):
+        Classifier(model, engines.open(model, config.Model(), wait=True))
+    assert engines.share(model, config.Model()) is None

@@ -32,6 +32,7 @@ class EdgetpuEngine:
         self._settings = settings
         self._owner = owner()
         self._interpreter: Interpreter | None = None
+        self._description: Description | None = None
 
     def open(self, check: Callable[[Interpreter], None] | None = None) -> Future[None]:
         """Begin to open it; the future has what Interpreter, or ``check`` on it, raised."""
@@ -44,14 +45,15 @@ class EdgetpuEngine:
             except BaseException:
                 interpreter.close()
                 raise
-            self._interpreter = interpreter
+            self._interpreter, self._description = interpreter, interpreter.description
 
         return self._owner.submit(load)
 
     @property
     def description(self) -> Description:
-        """What it runs on."""
-        return self._opened.description
+        """What it runs on, once it was open."""
+        assert self._description, "open() has not finished"
+        return self._description
 
     @property
     def accelerator(self) -> None:
@@ -84,10 +86,12 @@ class EdgetpuEngine:
 
     def close(self) -> None:
         """Have the owner free it, once it has done what it was asked before, without waiting."""
+        last, self._interpreter = self._interpreter, None
 
         def free() -> None:
-            interpreter, self._interpreter = self._interpreter, None
-            if interpreter:
+            # What was still being opened is there by now.
+            opened, self._interpreter = self._interpreter, None
+            for interpreter in filter(None, (last, opened)):
                 interpreter.close()
 
         self._owner.submit(free)
