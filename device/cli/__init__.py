@@ -4,12 +4,14 @@ Exit 0: done. 1: a fault. 2: usage or configuration. Each command imports what i
 when it runs, so that ``labelcam --help`` loads no model runtime.
 """
 
+import errno
 import logging
 import os
 import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from device import __version__
 from device.cli.arguments import Parser
@@ -18,10 +20,13 @@ from device.system import logs
 
 # A file in this folder each, whose ``register(commands)`` adds the command of its name.
 COMMANDS = ("run", "classify", "bench", "record", "models", "web", "doctor", "config", "mqtt")
+# What a write to stdout meets; all other files are written by those who name them.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``labelcam`` with these arguments, by default the process's; returns the exit code."""
+    _open_closed_streams()
     _quiet_opencv()
     # Where nobody else waits for what a thread could not cope with, it is said as here.
     if threading.excepthook is threading.__excepthook__:
@@ -30,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         logs.configure(verbose=options.verbose)
         code: int = options.command(options)
+        sys.stdout.flush()
     except LabelcamError as error:
         logs.complain(str(error))
         _tell_service_manager(str(error))
@@ -37,14 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone, as in ``labelcam classify … | head -1``. What is
-        # still buffered has nowhere to go either; without this Python complains at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone, as in ``labelcam classify … | head -1``.
+        logs.discard(sys.stdout)
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
-        _complain_of_fault(error)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            logs.discard(sys.stdout)
+            logs.complain(f"stdout cannot be written: {error.strerror}")
+        else:
+            _complain_of_fault(error)
         return 1
     return code
+
+
+def _open_closed_streams() -> None:
+    """Have a closed standard stream lead nowhere, or the next file opened would be in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _complain_of_fault(error: BaseException) -> None:

@@ -1,9 +1,9 @@
 """``labelcam web token``: the token that the page in the browser asks for."""
 
 import argparse
-import sys
 
 from device.cli.arguments import VERBOSE, Commands, config_file, group
+from device.system import logs
 
 
 def register(commands: Commands) -> None:
@@ -23,9 +23,7 @@ def _token(options: argparse.Namespace) -> int:
     path = token.token_path(config.load(options.config).web.token_file)
     # Alone on stdout, so that it can be piped to where it is needed.
     print(token.make(path))
-    print(
-        f"labelcam: this is shown once; its hash is in {path}. "
-        "What runs takes it at its next start",
-        file=sys.stderr,
+    logs.complain(
+        f"this is shown once; its hash is in {path}. What runs takes it at its next start"
     )
     return 0

@@ -1,11 +1,10 @@
 """Lines on a standard stream, and their wording, for the sinks that write there."""
 
-import contextlib
-import os
 from typing import TextIO
 
 from device.errors import OutputClosed
 from device.events import Description
+from device.system.logs import discard
 
 
 def write_line(file: TextIO, line: bytes) -> None:
@@ -17,12 +16,7 @@ def write_line(file: TextIO, line: bytes) -> None:
         file.buffer.write(line + b"\n")
         file.buffer.flush()
     except BrokenPipeError:
-        # The line is still in the stream's buffer, and Python would complain about it once
-        # more when it exits: let it go nowhere.
-        with contextlib.suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, file.fileno())
-            os.close(nowhere)
+        discard(file)
         raise OutputClosed from None
 
 

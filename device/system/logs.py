@@ -4,6 +4,7 @@ The journal adds program and time by itself. The same message over and over is c
 not written: a fault that comes with every frame must not push all else out of the log.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -38,7 +39,18 @@ def configure(*, verbose: bool) -> None:
 def complain(message: str) -> None:
     """Write the line with which the program ends, on stderr."""
     start = f"<{_PRIORITIES[logging.ERROR]}>" if is_journal(sys.stderr) else "labelcam: "
-    print(start + one_line(message), file=sys.stderr)
+    try:
+        print(start + one_line(message), file=sys.stderr)
+    except OSError:  # full: it takes no complaint about itself either
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Have what a broken stream still holds go nowhere, or Python would complain at its exit."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

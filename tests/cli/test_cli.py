@@ -267,6 +267,42 @@ def test_classify_into_a_pipe_that_closes() -> None:
     assert run.stderr == ""
 
 
+def shell(command: str, *, unbuffered: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``labelcam`` by a shell, for what only a shell does to its streams."""
+    return subprocess.run(
+        f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m device {command}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize("command", ["classify models/footage/coffee.jpg", "models list"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_one_line_and_exit_1(command: str, unbuffered: str) -> None:
+    ended = shell(f"{command} >/dev/full", unbuffered=unbuffered)
+    assert ended.stderr == "labelcam: stdout cannot be written: No space left on device\n"
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_stdout_does_without_stderr(stderr: str) -> None:
+    ended = shell(f"classify /nonexistent.jpg models/footage/coffee.jpg {stderr}")
+    assert "espresso" in ended.stdout
+    assert ended.returncode == 1
+    assert shell(f"run --source footage --frames 2 {stderr}").returncode == 0
+
+
+def test_a_run_needs_no_stream_at_all() -> None:
+    ended = shell("run --source footage --frames 2 <&- >&- 2>/dev/full")
+    assert ended.returncode == 0
+    assert shell("run --source footage --frames 2 <&- >&- 2>&-").returncode == 0
+    assert shell("run --source footage --frames 2 >&-").stderr == ""
+
+
 @pytest.mark.slow
 def test_run_plays_the_footage_and_sums_up() -> None:
     run = labelcam("run", "--source", "footage")
