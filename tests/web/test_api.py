@@ -125,7 +125,7 @@ def test_events(view: View) -> None:
     assert json.loads(changed.partition(b"data: ")[2])["label"] == "cup"
     logged = next(e for e in data.split(b"\n\n") if b"event: log" in e)
     line = json.loads(logged.partition(b"data: ")[2])
-    assert (line["level"], line["text"]) == ("warning", "camera door: reopened[2J")
+    assert (line["level"], line["text"]) == ("warning", r"camera door: reopened\u001b[2J")
 
 
 @pytest.mark.slow
