@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device.sinks.mqtt import outbox
-from device.sinks.mqtt.outbox import Event, Limits, Outbox, Stored
+from device.sinks.mqtt.outbox import Limits, Outbox, Stored
+from device.sinks.mqtt.storage import Event
 
 WIDE = Limits(events=1_000_000, size_bytes=1 << 30, age_s=1e9)
 

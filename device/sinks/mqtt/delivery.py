@@ -1,15 +1,16 @@
 """The way of a label change: into the outbox, to the broker, and its acknowledgement."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from paho.mqtt.client import MQTTMessageInfo
 
 from device.events import LabelChange
 from device.health import vitals
 from device.sinks.mqtt.connection import WINDOW, Connection
-from device.sinks.mqtt.outbox import Event, Outbox
+from device.sinks.mqtt.outbox import Outbox
 from device.sinks.mqtt.payloads import Ids, event_message, iso
+from device.sinks.mqtt.storage import Event
 from device.sinks.mqtt.topics import Topics, slug
 
 EVENTS = "events"
@@ -19,13 +20,17 @@ class Delivery:
     """What is on its way to the broker, within its window of unacknowledged messages.
 
     An event leaves the outbox when it and all before it are acknowledged. Nothing outlives
-    its connection: ``begin`` starts with the oldest event again.
+    its connection: ``begin`` starts with the oldest event again. ``taken`` counts the changes
+    that are in the outbox or have been.
     """
 
-    def __init__(self, outbox: Outbox, topics: Topics) -> None:
-        self._outbox = outbox
+    def __init__(self, topics: Topics) -> None:
+        self.taken = 0
         self._topics = topics
         self._ids = Ids()
+        self._outbox: Outbox
+        # What the outbox has not taken: with an error of its own it is opened again.
+        self._untaken: list[Event] = []
         self._connection: Connection | None = None
         self._window = WINDOW
         # Up to these numbers events were sent, and are sent again or late.
@@ -34,13 +39,17 @@ class Delivery:
         # By message id: an event's number, or the topic of what is no event.
         self._flights: dict[int, int | str] = {}
 
-    def take(self, changes: Iterable[LabelChange]) -> None:
-        """Put label changes into the outbox."""
-        synced = bool(vitals.clock_synced())
-        events = []
+    def open(self, outbox: Outbox) -> None:
+        """Use this outbox from now on; comes before all else."""
+        self._outbox = outbox
+        self.take([])
+
+    def take(self, changes: Sequence[LabelChange]) -> None:
+        """Put label changes into the outbox, in one transaction."""
+        synced = bool(vitals.clock_synced()) if changes else False
         for change in changes:
             at = vitals.wall_time(change.at)
-            events.append(
+            self._untaken.append(
                 Event(
                     id=self._ids.next(at),
                     camera=change.camera,
@@ -53,7 +62,10 @@ class Delivery:
                     model=change.model,
                 )
             )
-        self._outbox.add(events)
+        if self._untaken:
+            self._outbox.add(self._untaken)
+            self.taken += len(self._untaken)
+            self._untaken = []
 
     def begin(self, connection: Connection, window: int) -> None:
         """Send through this connection from now on, everything unacknowledged again."""

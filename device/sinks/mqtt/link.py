@@ -94,11 +94,10 @@ class Link:
         self._refusal = f"{self._where} refuses {what}: {reason}; check its access list"
         return self._refusal
 
-    def lose(self, lost: Lost) -> None:
+    def lose(self, reason: str, *, slow: bool = False, other_version: bool = False) -> None:
         """Let the connection go, say why where that is new, and try again later."""
         self.close()
-        reason, slow = lost.reason, lost.slow
-        if lost.other_version:
+        if other_version:
             self._version = OTHER_VERSION[self._version]
         if self._refusal:
             reason, slow = self._refusal, True

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device.sinks.mqtt.storage import EventFile, Row
+from device.sinks.mqtt.storage import Event, EventFile, Row
 
 _log = logging.getLogger("labelcam.outbox")
 
@@ -27,24 +27,6 @@ TRIM_EVENTS = 500
 # What is kept in memory while the disk takes nothing; about 5 MB.
 MEMORY_EVENTS = 10_000
 RETRY_S = 30.0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One label change as it is stored; ``at`` is wall time, ISO 8601 in UTC.
-
-    ``seq`` counts the camera's events from 1, over restarts; the outbox gives it.
-    """
-
-    id: str
-    camera: str
-    at: str
-    clock_synced: bool
-    label: str
-    score: float
-    previous: str | None
-    held_s: float
-    model: str
-    seq: int = 0
 
 
 class Stored(NamedTuple):
@@ -110,6 +92,11 @@ class Outbox:
         return self._count
 
     @property
+    def damaged(self) -> int:
+        """How many rows of the file were damaged and set aside since the start."""
+        return self._file.damaged
+
+    @property
     def size_bytes(self) -> int:
         """How many bytes those events have."""
         return self._bytes
@@ -169,6 +156,14 @@ class Outbox:
         if self._unwritten or self._trim_due is not None:
             self._retry_at = 0.0
             self._write()
+        if self._unwritten:
+            _log.error(
+                "outbox: %d label changes are lost: %s takes none (%s), and no broker has them",
+                len(self._unwritten),
+                self._path,
+                self.trouble,
+            )
+            self._unwritten.clear()
         self._file.close()
 
     def _discard(self, through: int) -> int:
@@ -252,9 +247,8 @@ class Outbox:
         if not self._unwritten and self._acknowledged <= self._acknowledged_in_file:
             return
         trim = self._acknowledged if self._acknowledged > self._acknowledged_in_file else 0
-        self._file.write(
-            self._unwritten, trim, [number for number, _ in self._newest.values() if number <= trim]
-        )
+        kept = {camera: row for camera, row in self._newest.items() if row[0] <= trim}
+        self._file.write(self._unwritten, trim, kept)
         self._unwritten.clear()
         self._acknowledged_in_file = self._acknowledged
         self._trim_due = None
@@ -274,16 +268,20 @@ class Outbox:
             # what it holds comes after those.
             self._file.renumber(self._number)
         self._has_seen_file = True
-        for camera, number, seq in self._file.newest():
+        for camera, (number, seq) in self._file.newest().items():
             known = self._newest.get(camera, (0, 0))
             self._newest[camera] = (max(number, known[0]), max(seq, known[1]))
             self._number = max(self._number, number)
-        count, size = self._file.totals(self._acknowledged, self._number)
+        before = self._count
+        self._count_all()
         # What was there before and is not now went with a file that had to be set aside.
-        self.dropped += max(0, self._count - count - len(self._unwritten))
+        self.dropped += max(0, before - self._count)
+        self._acknowledged_in_file = 0
+
+    def _count_all(self) -> None:
+        count, size = self._file.totals(self._acknowledged, self._number)
         self._count = count + len(self._unwritten)
         self._bytes = size + sum(len(row.body) for row in self._unwritten)
-        self._acknowledged_in_file = 0
 
     def _totals(self, after: int, through: int) -> tuple[int, int]:
         """Number and bytes of the file's events between two numbers, the first excluded."""
@@ -298,8 +296,11 @@ class Outbox:
         """Up to ``limit`` events that follow a number, in order, from the file and from memory."""
         rows: list[Row] = []
         if self._file.is_open:
+            damaged = self.damaged
             try:
                 rows = self._file.rows(after, limit)
+                if self.damaged > damaged:
+                    self._count_all()
             except sqlite3.Error as error:
                 self._lose_file(error)
         rows += [row for row in self._unwritten if row.number > after][:limit]

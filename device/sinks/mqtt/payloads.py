@@ -10,7 +10,7 @@ import msgspec
 from device import __version__
 from device.control.table import Value
 from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
-from device.sinks.mqtt.outbox import Event
+from device.sinks.mqtt.storage import Event
 from device.sinks.mqtt.topics import Topics
 
 

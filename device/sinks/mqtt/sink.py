@@ -20,7 +20,6 @@ from typing import Any
 
 from device import config
 from device.control.commands import Answer, Device
-from device.errors import SinkError
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.commands import Commands
@@ -53,8 +52,8 @@ MAX_INBOX = 10_000
 BIRTH_JITTER_S = 1.0
 
 
-# Put into the inbox beside what happened: a picture waits, and close.
-_PICTURE, _CLOSE = object(), object()
+# After a fault of the outbox's own; what happens meanwhile waits in the inbox.
+RETRY_S = 10.0
 
 
 class MqttSink:
@@ -81,7 +80,8 @@ class MqttSink:
         self.topics = topics = Topics(settings.prefix, settings.node, [c.name for c in cameras])
         folder = state_directory() if state is None else state
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._error: Exception | None = None
+        self._closing = threading.Event()
+        self._accepted = 0
         self._overrun = 0
         self._state = State(topics)
         self._pictures = Pictures(cameras, topics)
@@ -97,6 +97,7 @@ class MqttSink:
         self._discovery = Discovery(
             settings, topics, device, watched, Announced(folder / ANNOUNCED_FILE)
         )
+        self._delivery = Delivery(topics)
         self._commands = Commands(
             device, topics.slugs, topics, self._state, self._inbox.put, images=settings.images
         )
@@ -116,29 +117,35 @@ class MqttSink:
 
     def change(self, change: LabelChange) -> None:
         """Take a label change: from here it is on its way to the disk, and then to the broker."""
-        self._check()
-        if not self._post(change):
-            self._overrun += 1
+        if self._post(change):
+            self._accepted += 1
+            return
+        if not self._overrun:
+            _log.warning("mqtt: the disk hangs; label changes are dropped and counted")
+        self._overrun += 1
 
     def observe(self, observation: Observation) -> None:
         """Note the score, and take the picture where one is wanted."""
         self._state.observe(observation)
         if self._settings.images and self._pictures.take(observation):
-            self._post(_PICTURE)
+            self._post(None)
 
     def report(self, health: DeviceHealth) -> None:
         """Take how the device is."""
-        self._check()
         self._post(health)
 
     def close(self) -> None:
         """Say good-bye to the broker, and leave on disk what it has not taken."""
-        self._inbox.put(_CLOSE)
+        self._closing.set()
+        self._inbox.put(None)
         self._thread.join(GOODBYE_S + 0.5)
+        if lost := self._accepted - self._delivery.taken:
+            _log.error("mqtt: %d label changes are lost: the outbox has not taken them", lost)
+            self._accepted -= lost
 
     def _post(self, item: object) -> bool:
-        """Put something into the inbox, for any thread; False when a disk that hangs has let
-        it fill up."""
+        """Put something into the inbox, for any thread, None only to wake ours; False when a
+        disk that hangs has let it fill up."""
         if self._inbox.qsize() >= MAX_INBOX:
             return False
         self._inbox.put(item)
@@ -151,46 +158,56 @@ class MqttSink:
         else:
             self._inbox.put(happening)
 
-    def _check(self) -> None:
-        if self._error is not None:
-            raise SinkError(f"mqtt: {type(self._error).__name__}: {self._error}")
-
     # The thread labelcam-mqtt.
 
     def _run(self) -> None:
-        try:
-            self._outbox = self._make_outbox()
-            with contextlib.closing(self._outbox):
-                self._delivery = Delivery(self._outbox, self.topics)
-                while self._step():
-                    pass
-                self._say_goodbye()
-        except Exception as error:  # noqa: BLE001 - the node isolates the sink when it sees this
-            self._error = error
-        finally:
-            self._link.close()
+        while True:
+            try:
+                self._serve()
+                break
+            except Exception as error:  # noqa: BLE001 - the outbox is opened again, or it is the end
+                self._lose(f"the outbox fails ({_described(error)}); opened again in {RETRY_S:g} s")
+            if self._closing.is_set():
+                break
+            self._closing.wait(RETRY_S)
+        self._link.close()
 
-    def _step(self) -> bool:
-        """Wait for something to happen and do what follows from it; False when it is time to
-        end."""
-        self.stored = len(self._outbox)
+    def _serve(self) -> None:
+        with contextlib.closing(self._make_outbox()) as self._outbox:
+            self._delivery.open(self._outbox)
+            ends = False
+            while not ends:
+                # Whatever came before close is in the inbox by now.
+                ends = self._closing.is_set()
+                items = self._next(wait=not ends)
+                # First of all, so that they are kept whatever becomes of the rest.
+                self._delivery.take([item for item in items if isinstance(item, LabelChange)])
+                try:
+                    self._talk(items, ends=ends)
+                except Exception as error:  # noqa: BLE001 - the outbox goes on without a broker
+                    self._lose(f"internal fault, please report it: {_described(error)}")
+                self.stored = len(self._outbox)
+            self._say_goodbye()
+
+    def _next(self, *, wait: bool) -> list[Any]:
+        """All that happened, after a wait until something does or something is due."""
         due = min(self._tick_due, self._link.due, self._health_due, self._announce_due)
         items = []
         with contextlib.suppress(queue.Empty):
-            items.append(self._inbox.get(timeout=max(0.0, due - time.monotonic())))
+            wait_s = max(0.0, due - time.monotonic()) if wait else 0.0
+            items.append(self._inbox.get(timeout=wait_s))
             while True:
                 items.append(self._inbox.get_nowait())
-        # In one transaction, however many they are.
-        if changes := [item for item in items if isinstance(item, LabelChange)]:
-            self._delivery.take(changes)
-            self._state.change(changes)
+        return items
+
+    def _talk(self, items: list[Any], *, ends: bool) -> None:
+        """Do what follows from what happened, and what is due."""
+        self._state.change([item for item in items if isinstance(item, LabelChange)])
         for item in items:
             self._handle(item)
-        if _CLOSE in items:
-            return False
-        self._do_what_is_due(time.monotonic())
-        self._pump()
-        return True
+        if not ends:
+            self._do_what_is_due(time.monotonic())
+            self._pump()
 
     def _do_what_is_due(self, now: float) -> None:
         if now >= self._tick_due:
@@ -218,8 +235,8 @@ class MqttSink:
         match happening:
             case Connected(_, window):
                 self._come_up(window)
-            case Lost():
-                self._lose(happening)
+            case Lost(_, reason, slow, other_version):
+                self._lose(reason, slow=slow, other_version=other_version)
             case Acknowledged():
                 self._acknowledge(happening)
             case Subscribed(_, refusal):
@@ -249,6 +266,7 @@ class MqttSink:
             "events": len(self._outbox),
             "bytes": self._outbox.size_bytes,
             "dropped": self._outbox.dropped + self._overrun,
+            "damaged": self._outbox.damaged,
             "trouble": self._outbox.trouble,
         }
         message = health_message(health, self.topics, time.time(), outbox, self._link.describe())
@@ -271,8 +289,8 @@ class MqttSink:
         if self._state.health is not None:
             self._health_due = 0.0
 
-    def _lose(self, lost: Lost) -> None:
-        self._link.lose(lost)
+    def _lose(self, reason: str, *, slow: bool = False, other_version: bool = False) -> None:
+        self._link.lose(reason, slow=slow, other_version=other_version)
         self._pictures.clear()
 
     def _acknowledge(self, message: Acknowledged) -> None:
@@ -280,7 +298,7 @@ class MqttSink:
         if message.refusal and what:
             reason = self._link.refuse(what, message.refusal)
             if what == EVENTS:
-                self._lose(Lost(message.connection, reason, slow=True))
+                self._lose(reason, slow=True)
             else:
                 _log.warning("mqtt: %s", reason)
 
@@ -311,6 +329,10 @@ class MqttSink:
             with contextlib.suppress(queue.Empty):
                 while not isinstance(self._inbox.get(timeout=0.2), Lost):
                     pass
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _shape(health: DeviceHealth) -> object:

@@ -8,20 +8,50 @@ rare enough for a flush each.
 
 A row outlives its event as an empty one while it is the newest of its camera: it carries the
 camera's sequence number on, without a second table and thus a second page to write.
+
+Cards forget bits, and SQLite does not see them in a value. So each row has a checksum; one that
+does not hold is moved to a file beside, where a person may look at it, and the rest goes on.
 """
 
 import contextlib
 import errno
+import json
 import logging
+import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 _log = logging.getLogger("labelcam.outbox")
 
-_SCHEMA_VERSION = 1
+# Version 1 had no checksums.
+_SCHEMA_VERSION = 2
+# Rows that are read at once where all are.
+_PORTION = 500
+_MAX_NUMBER = 1 << 62
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One label change as it is stored; ``at`` is wall time, ISO 8601 in UTC.
+
+    ``seq`` counts the camera's events from 1, over restarts; the outbox gives it.
+    """
+
+    id: str
+    camera: str
+    at: str
+    clock_synced: bool
+    label: str
+    score: float
+    previous: str | None
+    held_s: float
+    model: str
+    seq: int = 0
 
 
 class Row(NamedTuple):
@@ -34,12 +64,25 @@ class Row(NamedTuple):
     boot: str
     since: float
 
+    @property
+    def checksum(self) -> int:
+        """Of all but the number, which only gives the order and may become another."""
+        # repr would be another where Python learns of new letters.
+        head = ascii((self.camera, self.seq, self.boot, self.since)).encode()
+        return zlib.crc32(self.body, zlib.crc32(head))
+
 
 class EventFile:
-    """The table; its methods raise sqlite3.Error and OSError for what the disk does to it."""
+    """The table; its methods raise sqlite3.Error and OSError for what the disk does to it.
+
+    ``damaged`` counts the rows whose checksum did not hold, and which were set aside.
+    """
 
     def __init__(self, path: Path, connect: Callable[..., sqlite3.Connection]) -> None:
+        self.damaged = 0
         self._path = path
+        # Numbers of rows that were written into the file beside and are to be deleted here.
+        self._copied: set[int] = set()
         self._connect = connect
         self._db: sqlite3.Connection | None = None
 
@@ -66,11 +109,25 @@ class EventFile:
             db.execute("UPDATE events SET number = -number")
             db.execute("UPDATE events SET number = ? - number", (after,))
 
-    def newest(self) -> list[tuple[str, int, int]]:
-        """Of each camera the newest number and sequence number, also where the event has gone."""
-        return self._opened.execute(
-            "SELECT camera, max(number), max(seq) FROM events GROUP BY camera"
-        ).fetchall()
+    def newest(self) -> dict[str, tuple[int, int]]:
+        """Of each camera the newest number and sequence number, also where the event has gone.
+
+        Reads every row, and sets the damaged ones aside.
+        """
+        newest: dict[str, tuple[int, int]] = {}
+        for portion in _portions(self._opened):
+            damaged = []
+            for found in portion:
+                number, camera, seq, *_ = found
+                if _is_sound(found):
+                    newest[camera] = (number, max(seq, newest.get(camera, (0, 0))[1]))
+                    continue
+                damaged.append(found)
+                if camera in newest and number < _MAX_NUMBER:
+                    # Its number is not given away again: a gap says that an event is missing.
+                    newest[camera] = (newest[camera][0], newest[camera][1] + 1)
+            self._set_rows_aside(damaged)
+        return newest
 
     def totals(self, after: int, through: int) -> tuple[int, int]:
         """Number and bytes of the events between two numbers, the first excluded."""
@@ -78,24 +135,45 @@ class EventFile:
         return count, size
 
     def rows(self, after: int, limit: int) -> list[Row]:
-        """Up to ``limit`` events that follow a number, in order."""
-        return [Row(*row) for row in self._opened.execute(_SELECT, (after, limit))]
+        """Up to ``limit`` events that follow a number, in order; sets the damaged ones aside."""
+        rows: list[Row] = []
+        while len(rows) < limit:
+            events = f"{_SELECT} AND body IS NOT NULL ORDER BY number LIMIT ?"
+            found = self._opened.execute(events, (after, limit - len(rows))).fetchall()
+            if not found:
+                break
+            after = found[-1][0]
+            rows += [Row(*row[:-1]) for row in found if _is_sound(row)]
+            self._set_rows_aside([row for row in found if not _is_sound(row)])
+        return rows
 
-    def write(self, rows: Iterable[Row], acknowledged: int, kept: list[int]) -> None:
-        """Add rows, and take away those up to ``acknowledged`` but for the ``kept`` ones, which
-        are emptied; in one transaction."""
+    def write(
+        self, rows: Iterable[Row], acknowledged: int, kept: dict[str, tuple[int, int]]
+    ) -> None:
+        """Add rows, and take away those up to ``acknowledged``, in one transaction.
+
+        ``kept`` are numbers and sequence numbers by camera: their rows are emptied and stay.
+        """
         with self._transaction() as db:
             # OR REPLACE, because a commit that reported an error may have been made.
-            db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+            db.executemany(
+                "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(*row, row.checksum) for row in rows],
+            )
             if acknowledged:
-                marks = ",".join("?" * len(kept))
+                numbers = [number for number, _ in kept.values()]
+                marks = ",".join("?" * len(numbers))
                 db.execute(
                     f"DELETE FROM events WHERE number <= ? AND number NOT IN ({marks})",  # noqa: S608
-                    (acknowledged, *kept),
+                    (acknowledged, *numbers),
                 )
-                db.execute(
-                    "UPDATE events SET body = NULL WHERE number <= ? AND body IS NOT NULL",
-                    (acknowledged,),
+                db.executemany(
+                    "UPDATE events SET seq = ?, body = NULL, boot = '', since = 0, checksum = ? "
+                    "WHERE number = ? AND body IS NOT NULL",
+                    [
+                        (seq, _emptied(camera, seq), number)
+                        for camera, (number, seq) in kept.items()
+                    ],
                 )
 
     def set_aside(self, error: Exception) -> bool:
@@ -114,6 +192,30 @@ class EventFile:
             return False
         _log.warning("outbox: %s is broken (%s); set aside as %s", self._path, error, aside.name)
         return True
+
+    def _set_rows_aside(self, rows: list[Any]) -> None:
+        """Move damaged rows to a file beside; where the disk is full they stay, and are skipped."""
+        if not rows:
+            return
+        fresh = [row for row in rows if row[0] not in self._copied]
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        with contextlib.suppress(sqlite3.OperationalError, OSError):
+            if fresh:
+                with aside.open("a") as file:
+                    file.writelines(json.dumps(row, default=_shown) + "\n" for row in fresh)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._copied |= {row[0] for row in fresh}
+                self.damaged += len(fresh)
+                _log.warning(
+                    "outbox: damaged rows in %s: %d; set aside in %s",
+                    self._path,
+                    len(fresh),
+                    aside.name,
+                )
+            with self._transaction() as db:
+                db.executemany("DELETE FROM events WHERE number = ?", [(row[0],) for row in rows])
+            self._copied -= {row[0] for row in rows}
 
     def close(self) -> None:
         """Let the file go; may be called twice."""
@@ -145,18 +247,74 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA cache_size = -256")
+    # A byte that is not UTF-8 makes a text another, and no error of the whole query.
+    db.text_factory = lambda text: text.decode(errors="surrogateescape")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version not in (0, _SCHEMA_VERSION):
+    if version > _SCHEMA_VERSION:
         raise OSError(errno.EINVAL, f"it is of a newer labelcam (schema {version})")
-    if version == 0:
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, "
-            "camera TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB, "
-            "boot TEXT NOT NULL, since REAL NOT NULL)"
-        )
+    if version == _SCHEMA_VERSION:
+        return
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        if version == 0:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, "
+                "camera TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB, "
+                "boot TEXT NOT NULL, since REAL NOT NULL, checksum INTEGER)"
+            )
+        else:
+            _add_checksums(db)
         db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
-_FROM = "FROM events WHERE body IS NOT NULL AND number > ?"
-_SELECT = f"SELECT number, camera, seq, body, boot, since {_FROM} ORDER BY number LIMIT ?"
-_TOTALS = f"SELECT count(*), coalesce(sum(length(body)), 0) {_FROM} AND number <= ?"
+def _add_checksums(db: sqlite3.Connection) -> None:
+    """Give the rows of version 1 their checksums, where they are as they were written."""
+    db.execute("ALTER TABLE events ADD COLUMN checksum INTEGER")
+    for portion in _portions(db):
+        sums = []
+        for number, camera, seq, body, boot, since, _ in portion:
+            with contextlib.suppress(msgspec.MsgspecError, TypeError):
+                if body is None:
+                    msgspec.convert((camera, seq), tuple[str, int], strict=True)
+                    sums.append((_emptied(camera, seq), number))
+                    continue
+                event = msgspec.json.decode(body, type=Event)
+                if (event.camera, event.seq) == (camera, seq):
+                    sums.append((Row(number, camera, seq, body, boot, since).checksum, number))
+        db.executemany("UPDATE events SET checksum = ? WHERE number = ?", sums)
+
+
+def _portions(db: sqlite3.Connection) -> Iterator[list[Any]]:
+    """All rows in their order, a list of at most _PORTION after the other."""
+    after = -_MAX_NUMBER
+    while portion := db.execute(f"{_SELECT} ORDER BY number LIMIT ?", (after, _PORTION)).fetchall():
+        yield portion
+        after = portion[-1][0]
+
+
+def _is_sound(found: Any) -> bool:
+    """Whether a row, checksum last, is as it was written."""
+    number, camera, seq, body, boot, since, checksum = found
+    if body is None:
+        expected = _emptied(camera, seq)
+    elif isinstance(body, bytes):
+        expected = Row(number, camera, seq, body, boot, since).checksum
+    else:
+        return False
+    return bool(checksum == expected and 0 < number < _MAX_NUMBER)
+
+
+def _emptied(camera: str, seq: int) -> int:
+    """The checksum of a row that only carries a sequence number on."""
+    return Row(0, camera, seq, b"", "", 0.0).checksum
+
+
+def _shown(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
+
+
+_SELECT = "SELECT number, camera, seq, body, boot, since, checksum FROM events WHERE number > ?"
+_TOTALS = (
+    "SELECT count(*), coalesce(sum(length(body)), 0) FROM events "
+    "WHERE body IS NOT NULL AND number > ? AND number <= ?"
+)
