@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -271,6 +272,20 @@ def test_a_slow_subscriber_holds_nobody_up(rig: Rig, broker: Mosquitto, listener
     listener.wait(lambda: unique_labels(listener) == rig.made)
     slow._client.on_message = None
     slow.close()
+
+
+def test_a_broker_that_takes_one_message_at_a_time_gets_every_event(
+    rig: Rig, tmp_path: Path
+) -> None:
+    lines = ("allow_anonymous true", "max_inflight_messages 1")
+    with Mosquitto(tmp_path / "one", *lines) as broker:
+        listener = Listener(broker.port)
+        rig.open(port=broker.port)
+        rig.report()
+        for number in range(50):
+            rig.change(str(number))
+        listener.wait(lambda: unique_labels(listener) == rig.made)
+        listener.close()
 
 
 def test_another_client_with_our_id_is_named_and_makes_no_storm(

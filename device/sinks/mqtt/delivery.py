@@ -93,7 +93,7 @@ class Delivery:
         """Send the events that were not sent yet, as far as the window allows."""
         while self._sent_through < self._outbox.newest:
             # Not one by one as they are acknowledged: each look into the outbox has its price.
-            if self.room < min(self._window // 2, self._outbox.newest - self._sent_through):
+            if self.room < min(max(1, self._window // 2), self._outbox.newest - self._sent_through):
                 return
             batch = self._outbox.pending(self._sent_through, self.room)
             if not batch:
