@@ -76,7 +76,8 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where frames come from and which part of them the model sees.
 
     ``regions``, ``[[camera.region]]`` in the file, each have a label of their own in place of
-    ``region``. ``model`` and ``labels`` take the place of those of ``[model]``.
+    ``region``. ``model`` and ``labels`` take the place of those of ``[model]``; ``lessons`` is the
+    set that was taught for it.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)] = "camera"
@@ -90,6 +91,7 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mirror: bool = False
     model: str = ""
     labels: str = ""
+    lessons: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] = "default"
     stall_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
     give_up_s: Seconds = 120.0
     tls_verify: bool = True
@@ -141,6 +143,16 @@ class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.exit < self.enter:
             raise ValueError(f"Expected `exit` < `enter` ({self.enter:g}), met {self.exit:g}")
+
+
+class Teach(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How labels of one's own are learned, and what is kept of the pictures."""
+
+    beside: bool = False
+    keep_pictures: bool = False
+    mirror: bool = True
+    strictness: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
+    doubts: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -234,6 +246,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     camera: Annotated[tuple[Camera, ...], Meta(min_length=1)] = (Camera(),)
     model: Model = Model()
     decide: Decide = Decide()
+    teach: Teach = Teach()
     gate: Gate = Gate()
     terminal: Terminal = Terminal()
     jsonl: Jsonl = Jsonl()

@@ -135,7 +135,7 @@ class Controls(msgspec.Struct, frozen=True):
     """What commands may change of a camera, as it is in force.
 
     ``region`` is the part of the upright picture that is looked at, [left, top, right,
-    bottom] as shares of it.
+    bottom] as shares of it; ``teach_label`` is what the next lesson is about.
     """
 
     enabled: bool
@@ -144,6 +144,7 @@ class Controls(msgspec.Struct, frozen=True):
     max_fps: float
     model: str
     region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    teach_label: str = ""
 
 
 class Vitals(msgspec.Struct, frozen=True):

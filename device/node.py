@@ -162,6 +162,7 @@ class Node:
     def _report(self) -> None:
         now = time.monotonic()
         self._light.restore(now)
+        self._feeds.update_heads()
         self._feeds.update_meters()
         sinks = tuple(outlet.look() for outlet in self._sinks)
         health = self._health.report(now, self._interval_s, sinks)

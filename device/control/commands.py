@@ -5,7 +5,7 @@ and is obeyed on the node's thread; ``parse`` makes one of a message.
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 
@@ -94,7 +94,7 @@ def parse(
 
 def _decode(kind: Any, payload: bytes) -> Value:
     value: Value
-    if kind is CONTROLS["model"].type and not payload.startswith(b'"'):
+    if str in get_args(kind) and not payload.startswith(b'"'):
         # Names come bare from Home Assistant and from a shell.
         value = msgspec.convert(payload.decode("utf-8", "replace"), kind)
     else:

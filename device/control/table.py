@@ -16,6 +16,12 @@ from device.events import LabelChange
 from device.pipeline.channel import Channel
 from device.pipeline.feeds import Feeds
 
+# What Home Assistant's buttons send, which have no value.
+PRESS = "PRESS"
+# A camera that is stalled gives none to learn from.
+_FRAME_WITHIN_S = 5.0
+_LABEL = Annotated[str, Meta(min_length=1, max_length=64)]
+
 Value = bool | float | str | tuple[float, float, float, float] | None
 
 
@@ -123,6 +129,15 @@ def _model(feeds: Feeds, channel: Channel, name: str) -> Prepared:
     return Prepared(lambda: channel.replace_model(name, model, classifier), cancel=classifier.close)
 
 
+def _teach(feeds: Feeds, channel: Channel, value: str) -> Prepared:
+    """The next frame is a picture of ``value``, or of the label that was chosen before."""
+    label = channel.controls.teach_label if value == PRESS else value
+    if not label:
+        raise CommandError("teach", "say of what: send the label, or choose one with teach_label")
+    feeds.teach(channel, label, _FRAME_WITHIN_S)
+    return Prepared(feeds.update_heads)
+
+
 def _snapshot(_feeds: Feeds, channel: Channel, _value: None) -> Prepared:
     if not channel.controls.enabled:
         raise CommandError("snapshot", f"camera {channel.name} is disabled; enable it")
@@ -162,6 +177,13 @@ _ROWS: tuple[Control, ...] = (
         slow=True,
     ),
     CameraControl("region", _limits(config.Camera, "region"), _field("region")),
+    CameraControl(
+        "teach_label",
+        Annotated[str, Meta(max_length=64)],
+        _field("teach_label"),
+        Announcement("Teach as", "select"),
+    ),
+    CameraControl("teach", _LABEL, _teach, Announcement("Learn this", "button"), slow=True),
     CameraControl("snapshot", None, _snapshot, Announcement("Snapshot", "button", "")),
     DeviceControl(
         "interval_s",

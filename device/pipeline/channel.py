@@ -1,25 +1,41 @@
 """What is made of one camera's frames, or of one region of them: from the gate to the decider."""
 
+import contextlib
+import logging
 import time
+from concurrent.futures import Future
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from device import config
 from device.cameras.supervisor import CameraSupervisor
-from device.errors import ModelError
+from device.errors import CommandError, HeadError, LabelcamError, ModelError
 from device.events import UNAVAILABLE, Controls, LabelChange, Observation
 from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library.catalog import Model
-from device.pipeline.classifier import Classifier
+from device.pipeline.classifier import Classifier, Scores, predictions
 from device.pipeline.decider import Decider, Decision
 from device.pipeline.gate import Gate, open_gates
 from device.pipeline.groups import Groups
+from device.system.text import printable
+from device.teach.head import Head
+from device.teach.teacher import HeadFile
+
+_log = logging.getLogger("labelcam.node")
 
 # Of each frame, so many of the model's best labels go out: what the page, the window and a
 # recording hold. ``terminal.top`` may ask for more.
 PREDICTIONS = 5
+
+
+class Sample(NamedTuple):
+    """A frame of which somebody wants to learn, and its features, float32 (features,)."""
+
+    features: Scores
+    frame: Frame
 
 
 class ChannelSettings(msgspec.Struct, frozen=True):
@@ -28,13 +44,30 @@ class ChannelSettings(msgspec.Struct, frozen=True):
     decide: config.Decide
     gate: config.Gate
     groups: Groups
+    teach: config.Teach
     predictions: int = PREDICTIONS
 
-    def decider(self, model: Model, controls: Controls) -> Decider:
-        """A decider for the labels of ``model``. Raises ConfigError; ValueError where the
-        thresholds cross."""
+    def names(self, model: Model, head: Head | None) -> tuple[str, ...]:
+        """What the scores of a channel are of: what was taught, the model's labels, or both."""
+        if head is None:
+            return model.labels
+        return head.labels + model.labels if self.teach.beside else head.labels
+
+    def decider(self, model: Model, head: Head | None, controls: Controls) -> Decider:
+        """A decider for what these two tell apart.
+
+        Raises ConfigError, ModelError where there is no label; ValueError where the thresholds
+        cross.
+        """
+        names = self.names(model, head)
+        if not names:
+            raise ModelError(
+                model.name, "gives features alone, not labels; `labelcam teach add` gives it some"
+            )
         decide = msgspec.structs.replace(self.decide, enter=controls.enter, exit=controls.exit)
-        return Decider(decide, model.labels, self.groups)
+        # Groups are of the model's labels; what was taught says what it is already.
+        groups = self.groups if head is None or self.teach.beside else None
+        return Decider(decide, names, groups)
 
 
 class Channel:
@@ -59,11 +92,15 @@ class Channel:
         self._supervisor = supervisor
         self._meter = meter
         self._gates = self._gates_for(controls)
-        self._decider = settings.decider(model, controls)
+        self._head_file = HeadFile(camera.lessons)
+        self._head = self._read_head()
+        self._names = settings.names(model, self._head)
+        self._decider = settings.decider(model, self._head, controls)
         self._reported: str | None = None
         self._changed_at = 0.0
         self._snapshot_due = False
         self._large_due = False
+        self._sample: Future[Sample] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,6 +116,10 @@ class Channel:
             return None
         scores = self.classifier.classify(frame)
         scored = time.perf_counter()
+        if self._head is not None:
+            scores = self._taught(self._head, scores)
+        if self._sample is not None:
+            self._hand_out_sample(frame)
         decision = self._decider.update(scores, frame.captured_at)
         decide_ms = (time.perf_counter() - scored) * 1e3
         now = time.monotonic()
@@ -89,7 +130,7 @@ class Channel:
         return Observation(
             camera=self.name,
             frame=frame,
-            predictions=self.classifier.top(self._settings.predictions),
+            predictions=predictions(self._names, scores, self._settings.predictions),
             label=self._decider.label,
             score=self._decider.score,
             stages=stages,
@@ -113,7 +154,7 @@ class Channel:
     def check(self, controls: Controls) -> None:
         """Raise ValueError unless these controls hold for this channel."""
         camera_with(self.camera, controls)
-        self._settings.decider(self.model, controls)
+        self._settings.decider(self.model, self._head, controls)
 
     def apply(self, controls: Controls) -> LabelChange | None:
         """Put controls that were checked into force; the change where that brings one.
@@ -130,12 +171,52 @@ class Channel:
         return self.lose(time.monotonic()) if controls.enabled != before.enabled else None
 
     def replace_model(self, name: str, model: Model, classifier: Classifier) -> None:
-        """Go on with another model, which ``prove`` has tried; closes the one before."""
+        """Go on with another model, which ``prove`` has tried; closes the one before.
+
+        What was taught on another is of no use to it: then its own labels count.
+        """
         self.classifier.close()
         self.controls = msgspec.structs.replace(self.controls, model=name)
         self.classifier, self.model = classifier, model
-        self._decider = self._settings.decider(model, self.controls)
+        self._head = self._read_head()
+        self._names = self._settings.names(model, self._head)
+        self._decider = self._settings.decider(model, self._head, self.controls)
         classifier.look_at(camera_with(self.camera, self.controls))
+
+    def update_head(self) -> None:
+        """Go on with what was taught since; a head that does not hold leaves the one before."""
+        if not self._head_file.has_changed():
+            return
+        try:
+            head = self._head_file.read(self.model.file.sha256)
+            decider = self._settings.decider(self.model, head, self.controls)
+        except (LabelcamError, ValueError) as error:
+            _log.warning("camera %s: %s; going on as before", self.name, error)
+            return
+        self._decider, self._head = decider, head
+        self._names = self._settings.names(self.model, head)
+        known = "the labels of its model" if head is None else ", ".join(head.labels)
+        _log.info("camera %s: knows %s", self.name, printable(known))
+
+    def _read_head(self) -> Head | None:
+        try:
+            return self._head_file.read(self.model.file.sha256)
+        except HeadError as error:
+            _log.warning("camera %s: %s; it knows the labels of its model", self.name, error)
+            return None
+
+    def request_sample(self) -> "Future[Sample]":
+        """Have the features of the next frame handed out, for any thread.
+
+        Raises CommandError while the camera is disabled, and where the model cannot be taught.
+        """
+        if not self.controls.enabled:
+            raise CommandError("teach", f"camera {self.name} is disabled; enable it")
+        if not self.classifier.can_be_taught:
+            raise CommandError("teach", f"{self.model.name} gives no features to learn from")
+        sample: Future[Sample] = Future()
+        self._sample = sample
+        return sample
 
     def request_snapshot(self) -> None:
         """Have the next frame, or a larger still that comes with it, handed out as a picture."""
@@ -170,6 +251,15 @@ class Channel:
             at=decision.at,
         )
 
+    def _taught(self, head: Head, scores: Scores) -> Scores:
+        taught = head.scores(self.classifier.features())
+        return np.concatenate((taught, scores)) if self._settings.teach.beside else taught
+
+    def _hand_out_sample(self, frame: Frame) -> None:
+        sample, self._sample = self._sample, None
+        assert sample is not None
+        sample.set_result(Sample(self.classifier.features(), frame))
+
     def _take_snapshot(self, frame: Frame) -> Frame | None:
         if not self._snapshot_due or (self._large_due and frame.large is None):
             return None
@@ -180,6 +270,13 @@ class Channel:
 def camera_with(camera: config.Camera, controls: Controls) -> config.Camera:
     """The camera with the region that is in force; raises ValueError where that is none."""
     return msgspec.structs.replace(camera, region=controls.region)
+
+
+def head_of(camera: config.Camera, model: Model) -> Head | None:
+    """What was taught for a camera on this model, None where there is none that holds."""
+    with contextlib.suppress(HeadError):
+        return HeadFile(camera.lessons).read(model.file.sha256)
+    return None
 
 
 def prove(classifier: Classifier, name: str) -> None:

@@ -38,6 +38,7 @@ class Classifier:
         self._is_logits = not model.file.gives_probabilities(model.file.outputs[0])
         self._scores: Scores = np.zeros(len(model.labels), np.float32)
         self._decoding = decoding(self._output)
+        self._embedding = model.file.embedding
         self.stages = StageTimes(0.0, 0.0, 0.0)
 
     @property
@@ -72,16 +73,36 @@ class Classifier:
         )
         return self._scores
 
+    @property
+    def can_be_taught(self) -> bool:
+        """Whether the model gives the features that ``features`` needs."""
+        return self._embedding is not None
+
+    def features(self) -> Scores:
+        """The features of the last frame, float32, shape (features,), never negative.
+
+        An array of its own each time. Raises ModelError where the model gives none.
+        """
+        if self._embedding is None:
+            raise ModelError(
+                self.description.model,
+                "gives no features, so that it cannot be taught; use efficientnet-lite0-224-int8",
+            )
+        tensor = self.description.outputs[self._embedding]
+        values = self._interpreter.output(self._embedding).reshape(-1)
+        features = values.astype(np.float32)
+        if tensor.scale:
+            features -= np.float32(tensor.zero_point)
+            features *= np.float32(tensor.scale)
+        return features
+
     def invoke(self) -> None:
         """Run the model alone, on whatever its input holds. Raises InferenceError."""
         self._engine.invoke()
 
     def top(self, count: int) -> tuple[Prediction, ...]:
         """The best ``count`` of the last frame, best first, ties in the order of the labels."""
-        return tuple(
-            Prediction(self.labels[row], row, float(self._scores[row]))
-            for row in top_rows(self._scores, count)
-        )
+        return predictions(self.labels, self._scores, count)
 
     def _read_scores(self) -> None:
         values = self._engine.output().reshape(-1)
@@ -122,6 +143,12 @@ def decoding(tensor: Tensor) -> Scores | None:
     # The bytes in the order of their unsigned numbers: an int8 is looked up by its bits.
     codes = np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.float32)
     return (codes - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+
+
+def predictions(names: Sequence[str], scores: Scores, count: int) -> tuple[Prediction, ...]:
+    """The best ``count`` of scores by these names, best first, ties in the order of the names."""
+    rows = top_rows(scores, count)
+    return tuple(Prediction(names[row], row, float(scores[row])) for row in rows)
 
 
 def top_rows(scores: Scores, count: int) -> Sequence[int]:

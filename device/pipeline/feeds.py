@@ -11,7 +11,7 @@ import msgspec
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, Opener, close_all
-from device.errors import LabelcamError
+from device.errors import CommandError, LabelcamError
 from device.events import Controls, LabelChange
 from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
@@ -20,9 +20,17 @@ from device.inference.choice import choose
 from device.inference.pool import EnginePool, Lease
 from device.library import catalog
 from device.library.catalog import Model
-from device.pipeline.channel import PREDICTIONS, Channel, ChannelSettings, camera_with, prove
+from device.pipeline.channel import (
+    PREDICTIONS,
+    Channel,
+    ChannelSettings,
+    camera_with,
+    head_of,
+    prove,
+)
 from device.pipeline.classifier import Classifier
 from device.pipeline.groups import load_groups
+from device.teach.teacher import Teacher, picture_of
 
 _log = logging.getLogger("labelcam.node")
 
@@ -70,7 +78,7 @@ class Feed:
 class Feeds:
     """The cameras, opened together; iterating gives each its turn.
 
-    Only ``open_model``, ``models`` and ``wake`` are for any thread, all else for the node's.
+    ``open_model``, ``teach``, ``models`` and ``wake`` are for any thread, the rest for the node's.
     """
 
     def __init__(self, settings: config.Config, health: Health) -> None:
@@ -80,6 +88,7 @@ class Feeds:
             settings.decide,
             settings.gate,
             load_groups(settings.decide.groups),
+            settings.teach,
             max(PREDICTIONS, settings.terminal.top),
         )
         self._health = health
@@ -130,6 +139,11 @@ class Feeds:
         for feed in self._feeds:
             for camera in streams(feed.camera):
                 self._add_channel(feed, camera, controls_of)
+
+    def update_heads(self) -> None:
+        """Have each channel go on with what was taught since."""
+        for channel in self.channels:
+            channel.update_head()
 
     def wait_until_open(self, stop: Callable[[], bool]) -> None:
         """Wait for every camera, or until ``stop()``. Raises what opening one raised."""
@@ -189,6 +203,20 @@ class Feeds:
         for feed in self._feeds:
             feed.update_meters()
 
+    def teach(self, channel: Channel, label: str, within_s: float) -> None:
+        """Teach the next frame of a channel as ``label``; takes as long as learning does.
+
+        Raises CommandError where no frame comes in time, TeachError.
+        """
+        try:
+            features, frame = channel.request_sample().result(within_s)
+        except TimeoutError:
+            raise CommandError("teach", f"no frame came in {within_s:g} s") from None
+        settings = self._settings.teach
+        with Teacher(channel.camera.lessons, channel.model.file.sha256, settings) as teacher:
+            keep = settings.keep_pictures
+            teacher.add(label, [picture_of(frame, features, channel.camera, keep=keep)])
+
     def open_model(self, channel: Channel, name: str) -> tuple[Model, Classifier]:
         """Another model for a channel, proved to work; takes as long as loading one does.
 
@@ -203,7 +231,8 @@ class Feeds:
             # One that is shared works already, and is another thread's to run.
             if not engine.shared:
                 prove(classifier, name)
-            self._channel_settings.decider(model, channel.controls)
+            head = head_of(channel.camera, model)
+            self._channel_settings.decider(model, head, channel.controls)
         except BaseException:
             classifier.close()
             raise
@@ -260,7 +289,7 @@ class Feeds:
             camera_with(camera, controls)
             same = controls.model == original.model
             model = configured if same else catalog.find(controls.model)
-            self._channel_settings.decider(model, controls)
+            self._channel_settings.decider(model, head_of(camera, model), controls)
         except (LabelcamError, ValueError) as error:
             _log.warning(
                 "camera %s: what commands set no longer holds (%s); starting as configured",

@@ -7,10 +7,10 @@ from paho.mqtt.client import MQTTMessageInfo
 from device import config
 from device.events import Observation
 from device.frames import Frame
+from device.recordings.rendering import jpeg, upright
 from device.sinks.mqtt.connection import has_landed
 from device.sinks.mqtt.delivery import Delivery
 from device.sinks.mqtt.topics import Topics
-from device.sinks.picture import jpeg, upright
 
 _JPEG_QUALITY = 85
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device import config
 from device.events import Observation
-from device.sinks.picture import Image, upright
+from device.recordings.rendering import Image, upright
 
 _RESET = "\x1b[0m"
 # Between the levels of xterm's colour cube, which are 0, 95, 135, 175, 215 and 255.

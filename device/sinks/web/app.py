@@ -18,7 +18,7 @@ from starlette.routing import Route
 from device import config
 from device.control.commands import Answer, Command, Device, parse
 from device.errors import CommandError
-from device.sinks.picture import jpeg, upright
+from device.recordings.rendering import jpeg, upright
 from device.sinks.web import openapi
 from device.sinks.web.access import (
     COOKIE,

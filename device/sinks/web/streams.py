@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from device.sinks.picture import jpeg, upright
+from device.recordings.rendering import jpeg, upright
 from device.sinks.web.state import WebState
 from device.system.text import json_line
 

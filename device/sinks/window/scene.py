@@ -8,7 +8,7 @@ import pygame
 
 from device import config
 from device.events import DeviceHealth, LabelChange, Observation
-from device.sinks.picture import upright
+from device.recordings.rendering import upright
 from device.sinks.window.display import Canvas
 from device.system.text import printable
 

@@ -19,7 +19,7 @@ from device.control.commands import Answer, Command, Device
 from device.control.table import CONTROLS, limits
 from device.errors import CommandError, OutputClosed, SinkError
 from device.events import DeviceHealth, LabelChange, Observation
-from device.sinks.picture import ROTATIONS, jpeg, upright
+from device.recordings.rendering import ROTATIONS, jpeg, upright
 from device.sinks.window.display import Display, Screen, open_screen
 from device.sinks.window.scene import Scene, View
 from device.system.paths import state_directory

@@ -1,0 +1,145 @@
+"""Lessons and the head that follows from them: whoever teaches does it through here."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from device.config import Camera, Teach
+from device.errors import HeadError, TeachError
+from device.frames import Frame
+from device.recordings.rendering import jpeg, upright
+from device.system.paths import state_directory
+from device.teach.head import Features, Head, read_head, write_head
+from device.teach.learner import Lesson, learn
+from device.teach.lessons import Lessons, Picture
+
+# Enough to sort by, and small.
+_LONGEST_PX = 320
+_QUALITY = 80
+
+
+class HeadFile:
+    """The head of a set of lessons, as it lies in the state directory and may change any time."""
+
+    def __init__(self, name: str) -> None:
+        self.path = _folder(name) / "head"
+        self._seen: tuple[int, ...] | None = None
+
+    def has_changed(self) -> bool:
+        """Whether there is another head than ``read`` found, or one where it found none."""
+        return self._stat() != self._seen
+
+    def read(self, model: str) -> Head | None:
+        """The head, None where there is none.
+
+        Raises HeadError where it is damaged, or was taught on another model than that of this
+        SHA-256.
+        """
+        self._seen = self._stat()
+        if self._seen is None:
+            return None
+        head = read_head(self.path)
+        if head.model != model:
+            raise HeadError(
+                self.path, "was taught on another model; go back to that one, or teach anew"
+            )
+        return head
+
+    def _stat(self) -> tuple[int, ...] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def picture_of(frame: Frame, features: Features, camera: Camera, *, keep: bool) -> Picture:
+    """A frame of ``camera`` that was classified, taught by its features, float32 (features,)."""
+    digest = hashlib.sha256(np.ascontiguousarray(frame.pixels).tobytes()).digest()
+    picture = None
+    if keep:
+        picture = jpeg(upright(frame, camera.rotate, camera.mirror, _LONGEST_PX), _QUALITY)
+    return Picture(features[np.newaxis], digest, frame.width, frame.height, picture)
+
+
+def _folder(name: str) -> Path:
+    return state_directory() / "teach" / name
+
+
+class Teacher:
+    """Changes a set of lessons and learns from it at once; for one thread.
+
+    ``name`` is the set's, ``model`` the SHA-256 of the model file whose features are taught.
+    Each change returns what was learned, None while there are not two labels: then there is no
+    head, and a device that runs goes back to the model's own labels. Raises TeachError.
+    """
+
+    def __init__(self, name: str, model: str, settings: Teach) -> None:
+        self.lessons = Lessons(_folder(name), model)
+        self._model = model
+        self._settings = settings
+
+    def add(self, label: str, pictures: Iterable[Picture]) -> Lesson | None:
+        """Teach pictures of a label."""
+        self.lessons.add(label, pictures)
+        return self.learn()
+
+    def remove(self, entries: Sequence[int]) -> Lesson | None:
+        """Forget pictures."""
+        self.lessons.remove(entries)
+        return self.learn()
+
+    def remove_label(self, label: str) -> Lesson | None:
+        """Forget a label."""
+        self.lessons.remove_label(label)
+        return self.learn()
+
+    def move(self, entries: Sequence[int], label: str) -> Lesson | None:
+        """Put pictures under another label."""
+        self.lessons.move(entries, label)
+        return self.learn()
+
+    def rename(self, label: str, new: str) -> Lesson | None:
+        """Give a label another name."""
+        self.lessons.rename(label, new)
+        return self.learn()
+
+    def undo(self) -> tuple[str, Lesson | None]:
+        """Take the last change back; what it was, and what is learned without it."""
+        return self.lessons.undo(), self.learn()
+
+    def learn(self) -> Lesson | None:
+        """Learn from all that is taught and put the head in the place of the one before."""
+        samples, labels = self.lessons.samples(mirror=self._settings.mirror)
+        if len(labels) < 2:
+            try:
+                self.lessons.head_file.unlink(missing_ok=True)
+            except OSError as error:
+                raise TeachError(
+                    f"{self.lessons.head_file} cannot be removed: {error.strerror}"
+                ) from None
+            return None
+        lesson = learn(samples, labels, self._model, strictness=self._settings.strictness)
+        write_head(self.lessons.head_file, lesson.head)
+        return lesson
+
+    def close(self) -> None:
+        """Let the lessons go; may be called twice."""
+        self.lessons.close()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
