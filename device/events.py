@@ -177,7 +177,7 @@ class CameraHealth(msgspec.Struct, frozen=True):
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
     ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
-    its model runs on.
+    its model runs on, ``taught`` are the labels that it was taught.
     """
 
     name: str
@@ -198,6 +198,7 @@ class CameraHealth(msgspec.Struct, frozen=True):
     picture: tuple[PictureTrouble, ...] = ()
     interpreter: Description | None = None
     accelerator: Accelerator | None = None
+    taught: tuple[str, ...] = ()
 
 
 class SinkHealth(msgspec.Struct, frozen=True):

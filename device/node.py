@@ -18,10 +18,7 @@ from device.errors import CommandError, LabelcamError, OutputClosed
 from device.events import LabelChange, Observation, Sink
 from device.health import vitals
 from device.health.meters import Health
-from device.library import catalog
-from device.pipeline.decider import Decider
-from device.pipeline.feeds import Feeds, model_of
-from device.pipeline.groups import load_groups
+from device.pipeline.feeds import Feeds, check_labels
 from device.sinks import open_sinks
 from device.sinks.outlet import Outlet, Run
 from device.sinks.terminal.sink import print_summary
@@ -197,9 +194,7 @@ class Node:
         settings = self._read_settings()
         if settings == self._settings:
             return
-        for chosen in (model_of(settings, camera) for camera in settings.camera):
-            labels = catalog.find(chosen.name, chosen.labels).labels
-            Decider(settings.decide, labels, load_groups(settings.decide.groups))
+        check_labels(settings)
         _log.info("reload: the configuration has changed; starting again with it")
         self.restart()
 

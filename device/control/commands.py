@@ -46,6 +46,9 @@ class Device(Protocol):
     def labels(self, camera: str) -> tuple[str, ...]:
         """What the camera may report, ``unknown`` last; empty until its model is loaded."""
 
+    def taught(self, camera: str) -> tuple[str, ...]:
+        """The labels that the camera was taught."""
+
     def models(self) -> tuple[str, ...]:
         """The models that the command ``model`` may choose."""
 

@@ -73,6 +73,11 @@ class Controller:
         found = (channel for channel in self._feeds.channels if channel.name == camera)
         return next((channel.labels for channel in found), ())
 
+    def taught(self, camera: str) -> tuple[str, ...]:
+        """The labels that this camera was taught."""
+        found = (channel for channel in self._feeds.channels if channel.name == camera)
+        return next((channel.taught for channel in found), ())
+
     def models(self) -> tuple[str, ...]:
         """The models that the command ``model`` may choose."""
         return self._feeds.models

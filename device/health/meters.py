@@ -36,6 +36,7 @@ class CameraMeter:
         self.name = name
         self.interpreter = interpreter
         self.accelerator: Accelerator | None = None
+        self.taught: tuple[str, ...] = ()
         self.source = source
         self.state: CameraState = "starting"
         self.controls: Controls | None = None
@@ -85,6 +86,7 @@ class CameraMeter:
             picture=self.picture,
             interpreter=self.interpreter,
             accelerator=self.accelerator,
+            taught=self.taught,
         )
 
     def _fps(self, at: float) -> float:

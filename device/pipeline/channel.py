@@ -107,6 +107,11 @@ class Channel:
         """What may be reported, the word for nothing last."""
         return (*self._decider.names, self._settings.decide.unknown)
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The labels that it was taught."""
+        return self._head.labels if self._head is not None else ()
+
     def process(self, frame: Frame) -> Observation | None:
         """The frame classified and decided on; None where a gate turned it away.
 
@@ -228,6 +233,7 @@ class Channel:
         self._meter.controls = self.controls
         self._meter.interpreter = self.classifier.description
         self._meter.accelerator = self.classifier.accelerator
+        self._meter.taught = self.taught
 
     def close(self) -> None:
         """Let the model go."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device import config
+from device.errors import ModelError
 from device.events import Accelerator, Description, Prediction, StageTimes, Tensor
 from device.frames import Frame
 from device.inference.interpreter import Engine
@@ -89,8 +90,8 @@ class Classifier:
                 "gives no features, so that it cannot be taught; use efficientnet-lite0-224-int8",
             )
         tensor = self.description.outputs[self._embedding]
-        values = self._interpreter.output(self._embedding).reshape(-1)
-        features = values.astype(np.float32)
+        values = self._engine.output(self._embedding).reshape(-1)
+        features: Scores = values.astype(np.float32)
         if tensor.scale:
             features -= np.float32(tensor.zero_point)
             features *= np.float32(tensor.scale)

@@ -84,13 +84,7 @@ class Feeds:
     def __init__(self, settings: config.Config, health: Health) -> None:
         self._ready = threading.Condition()
         self._settings = settings
-        self._channel_settings = ChannelSettings(
-            settings.decide,
-            settings.gate,
-            load_groups(settings.decide.groups),
-            settings.teach,
-            max(PREDICTIONS, settings.terminal.top),
-        )
+        self._channel_settings = _shared(settings)
         self._health = health
         self._feeds: list[Feed] = []
         self._engines = EnginePool()
@@ -240,9 +234,7 @@ class Feeds:
 
     def configured_controls(self, camera: config.Camera) -> Controls:
         """What is in force where no command changed it."""
-        decide, gate = self._settings.decide, self._settings.gate
-        model = model_of(self._settings, camera).name
-        return Controls(True, decide.enter, decide.exit, gate.max_fps, model, camera.region)
+        return _configured(self._settings, camera)
 
     def close(self) -> None:
         """Close the cameras."""
@@ -306,6 +298,30 @@ class Feeds:
             return lease
         choice = choose(model.file, settings, may_measure=may_measure)
         return self._engines.open(model, settings, choice, wait=False)
+
+
+def check_labels(settings: config.Config) -> None:
+    """Raise ModelError, LabelsError or ConfigError where a camera has no model or no label."""
+    shared = _shared(settings)
+    for camera in settings.camera:
+        chosen = model_of(settings, camera)
+        model = catalog.find(chosen.name, chosen.labels)
+        shared.decider(model, head_of(camera, model), _configured(settings, camera))
+
+
+def _shared(settings: config.Config) -> ChannelSettings:
+    return ChannelSettings(
+        settings.decide,
+        settings.gate,
+        load_groups(settings.decide.groups),
+        settings.teach,
+        max(PREDICTIONS, settings.terminal.top),
+    )
+
+
+def _configured(settings: config.Config, camera: config.Camera) -> Controls:
+    decide, model = settings.decide, model_of(settings, camera).name
+    return Controls(True, decide.enter, decide.exit, settings.gate.max_fps, model, camera.region)
 
 
 def model_of(settings: config.Config, camera: config.Camera) -> config.Model:

@@ -109,6 +109,8 @@ class Listener:
 class Device:
     """Stands in for the node: takes commands, and answers at once."""
 
+    known_by_lesson: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.commands: list[Command] = []
         self.labels_of: dict[str, tuple[str, ...]] = {}
@@ -124,6 +126,9 @@ class Device:
 
     def labels(self, camera: str) -> tuple[str, ...]:
         return self.labels_of.get(camera, LABELS)
+
+    def taught(self, _camera: str) -> tuple[str, ...]:
+        return self.known_by_lesson
 
     def models(self) -> tuple[str, ...]:
         return ("lite0", "v2")

@@ -42,6 +42,9 @@ class FakeDevice:
     def labels(self, _camera: str) -> tuple[str, ...]:
         return ()
 
+    def taught(self, _camera: str) -> tuple[str, ...]:
+        return ()
+
     def models(self) -> tuple[str, ...]:
         return ()
 

@@ -35,7 +35,8 @@ _OF_PLATFORM: dict[str, Component] = {
 class Discovery:
     """The entities of a node and its cameras, and the messages that announce them.
 
-    Each label of ``watched`` that a camera may report gets a binary sensor there.
+    Each label of ``watched`` that a camera may report gets a binary sensor there, and each that
+    it was taught.
     ``birth_topic`` is where Home Assistant says that it has started.
     """
 
@@ -134,7 +135,7 @@ class Discovery:
         }
         if 0 < len(labels) <= _ENUM_LABELS:
             found["label"] |= {"device_class": "enum", "options": list(labels)}
-        for watched in self._watched:
+        for watched in dict.fromkeys((*self._device.taught(camera), *self._watched)):
             if watched in labels:
                 is_seen = f"'ON' if value_json.label == {_quoted(watched)} else 'OFF'"
                 found[f"is-{slug(watched, 'label')}"] = {
@@ -167,6 +168,9 @@ class Discovery:
                 continue
             if row.key == "snapshot" and not self._settings.images:
                 continue
+            taught = self._device.taught(camera) if camera else ()
+            if row.key in ("teach", "teach_label") and not taught:
+                continue  # the first labels are given where one can type them
             entity: Component = {
                 "platform": shown.platform,
                 "name": shown.title,
@@ -179,7 +183,8 @@ class Discovery:
                 least, most = limits(row)
                 entity |= {"min": least, "max": most, "step": shown.step}
             if shown.platform == "select":
-                entity["options"] = list(self._device.models())
+                is_model = row.key == "model"
+                entity["options"] = list(self._device.models() if is_model else taught)
             for key, value in (
                 ("entity_category", shown.category),
                 ("unit_of_measurement", shown.unit),

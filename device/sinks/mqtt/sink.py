@@ -338,4 +338,4 @@ def _described(error: Exception) -> str:
 def _shape(health: DeviceHealth) -> object:
     """What the entities of Home Assistant depend on."""
     models = [camera.controls.model for camera in health.cameras if camera.controls]
-    return models, health.interval_s
+    return models, [camera.taught for camera in health.cameras], health.interval_s

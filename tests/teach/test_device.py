@@ -1,0 +1,143 @@
+"""A device that is taught while it runs: what it says, and what it still knows after a restart."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device import config
+from device.control.commands import Answer, Command
+from device.events import DeviceHealth, LabelChange, Observation
+from device.node import Node
+from device.recordings.pictures import read_picture
+from device.sinks.record import RecordSink
+from device.system.paths import state_directory
+from tests.conftest import FOOTAGE
+from tests.sinks.examples import observation
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELCAM_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> config.Config:
+    """A cup and a cat, each in front of a camera of its own, and a model that can be taught."""
+    cameras = []
+    for name in ("coffee", "cat"):
+        sink = RecordSink(tmp_path / name, 3600, 1 << 26, lossless=False)
+        frame = read_picture(FOOTAGE / f"{name}.jpg")
+        for number in range(400):
+            seen = replace(frame, number=number, captured_at=number / 30)
+            sink.observe(msgspec.structs.replace(observation(), frame=seen))
+        sink.close()
+        cameras.append(config.Camera(name=name, source=f"replay:{tmp_path / name}"))
+    return config.Config(
+        camera=tuple(cameras),
+        model=config.Model(threads=1, delegate="xnnpack"),
+        decide=config.Decide(min_hold_s=0.0, smoothing_s=0.1),
+        terminal=config.Terminal(enabled=False),
+    )
+
+
+class Teaching:
+    """Gives commands one after the other, and ends the run when both cameras say a word."""
+
+    name = "teaching"
+
+    def __init__(self, orders: Iterator[Command], words: dict[str, str]) -> None:
+        self.node: Node | None = None
+        self.answers: list[Answer] = []
+        self.said: dict[str, str | None] = {}
+        self.health: DeviceHealth | None = None
+        self._orders = orders
+        self._words = words
+        self._began = False
+
+    def _next(self) -> None:
+        assert self.node is not None
+        if (order := next(self._orders, None)) is not None:
+            self.node.controller.submit(order, self._answered)
+
+    def _answered(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        self._next()
+
+    def observe(self, seen: Observation) -> None:
+        assert self.node is not None
+        if not self._began:
+            self._began = True
+            self._next()
+        self.said[seen.camera] = seen.label
+        if self.said == self._words and self.health and all(c.taught for c in self.health.cameras):
+            self.node.restart()
+
+    def change(self, change: LabelChange) -> None: ...
+
+    def report(self, health: DeviceHealth) -> None:
+        self.health = health
+
+    def close(self) -> None: ...
+
+
+def run(
+    settings: config.Config,
+    orders: list[Command],
+    words: dict[str, str],
+    frames: int | None = None,
+) -> Teaching:
+    teaching = Teaching(iter(orders), words)
+    node = Node(settings, frames, sinks=(lambda: teaching,), for_s=40)
+    teaching.node = node
+    node.run()
+    return teaching
+
+
+WORDS = {"coffee": "my cup", "cat": "the cat 🐈/#"}
+
+
+def test_what_is_taught_is_said_at_once_and_after_a_restart(settings: config.Config) -> None:
+    orders = [Command(name, "teach", word) for name, word in WORDS.items() for _ in range(3)]
+    teaching = run(settings, orders, WORDS)
+    assert [answer.error for answer in teaching.answers] == [""] * 6
+    assert teaching.said == WORDS
+    assert teaching.health is not None
+    assert teaching.health.cameras[0].taught == ("my cup", "the cat 🐈/#")
+    again = run(settings, [], WORDS)
+    assert again.said == WORDS
+    # No picture was asked for, and none was kept.
+    assert not list(state_directory().rglob("*.jpg"))
+
+
+def test_the_label_that_was_chosen_is_what_a_button_teaches(settings: config.Config) -> None:
+    orders = [
+        Command("coffee", "teach", "PRESS"),
+        Command("coffee", "teach_label", "my cup"),
+        Command("coffee", "teach", "PRESS"),
+        Command("cat", "teach", "the cat 🐈/#"),
+        Command("cat", "teach", " "),
+    ]
+    teaching = run(settings, orders, WORDS)
+    errors = [answer.error for answer in teaching.answers]
+    assert errors[0].startswith("command teach: say of what")
+    assert errors[1:4] == [""] * 3
+    assert errors[4].startswith("teach: label ' '")
+    assert teaching.said == WORDS
+
+
+def test_a_damaged_head_leaves_the_labels_of_the_model(
+    settings: config.Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(settings, [Command(n, "teach", w) for n, w in WORDS.items()], WORDS)
+    head = next(state_directory().rglob("head"))
+    head.write_bytes(head.read_bytes()[:-7])
+    caplog.clear()
+    said = run(msgspec.structs.replace(settings, camera=settings.camera[:1]), [], {}, frames=20)
+    assert said.said == {"coffee": "espresso"}
+    assert "is damaged or cut short" in caplog.text
