@@ -21,8 +21,7 @@ from device.pipeline.decider import Decider, Decision
 from device.pipeline.gate import Gate, open_gates
 from device.pipeline.groups import Groups
 from device.system.text import printable
-from device.teach.head import Head
-from device.teach.teacher import HeadFile
+from device.teach.head import Head, HeadFile
 
 _log = logging.getLogger("labelcam.node")
 

@@ -30,7 +30,6 @@ from device.pipeline.channel import (
 )
 from device.pipeline.classifier import Classifier
 from device.pipeline.groups import load_groups
-from device.teach.teacher import Teacher, picture_of
 
 _log = logging.getLogger("labelcam.node")
 
@@ -202,6 +201,9 @@ class Feeds:
 
         Raises CommandError where no frame comes in time, TeachError.
         """
+        # Imported here: most runs are taught nothing, and it brings SQLite.
+        from device.teach.teacher import Teacher, picture_of
+
         try:
             features, frame = channel.request_sample().result(within_s)
         except TimeoutError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from device.errors import HeadError
 from device.system.files import replace_file
+from device.system.paths import state_directory
 
 Features = NDArray[np.float32]
 Scores = NDArray[np.float32]
@@ -157,6 +158,46 @@ class Head:
             basis=_array(stored.basis, len(gains), width),
             gains=gains,
         )
+
+
+class HeadFile:
+    """The head of a set of lessons, as it lies in the state directory and may change any time."""
+
+    def __init__(self, name: str) -> None:
+        self.path = folder_of(name) / "head"
+        self._seen: tuple[int, ...] | None = None
+
+    def has_changed(self) -> bool:
+        """Whether there is another head than ``read`` found, or one where it found none."""
+        return self._stat() != self._seen
+
+    def read(self, model: str) -> Head | None:
+        """The head, None where there is none.
+
+        Raises HeadError where it is damaged, or was taught on another model than that of this
+        SHA-256.
+        """
+        self._seen = self._stat()
+        if self._seen is None:
+            return None
+        head = read_head(self.path)
+        if head.model != model:
+            raise HeadError(
+                self.path, "was taught on another model; go back to that one, or teach anew"
+            )
+        return head
+
+    def _stat(self) -> tuple[int, ...] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def folder_of(name: str) -> Path:
+    """Where a set of lessons lies, in the state directory."""
+    return state_directory() / "teach" / name
 
 
 def read_head(path: Path) -> Head:

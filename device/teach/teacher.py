@@ -2,59 +2,22 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from device.config import Camera, Teach
-from device.errors import HeadError, TeachError
+from device.errors import TeachError
 from device.frames import Frame
 from device.recordings.rendering import jpeg, upright
-from device.system.paths import state_directory
-from device.teach.head import Features, Head, read_head, write_head
+from device.teach.head import Features, folder_of, write_head
 from device.teach.learner import Lesson, learn
 from device.teach.lessons import Lessons, Picture
 
 # Enough to sort by, and small.
 _LONGEST_PX = 320
 _QUALITY = 80
-
-
-class HeadFile:
-    """The head of a set of lessons, as it lies in the state directory and may change any time."""
-
-    def __init__(self, name: str) -> None:
-        self.path = _folder(name) / "head"
-        self._seen: tuple[int, ...] | None = None
-
-    def has_changed(self) -> bool:
-        """Whether there is another head than ``read`` found, or one where it found none."""
-        return self._stat() != self._seen
-
-    def read(self, model: str) -> Head | None:
-        """The head, None where there is none.
-
-        Raises HeadError where it is damaged, or was taught on another model than that of this
-        SHA-256.
-        """
-        self._seen = self._stat()
-        if self._seen is None:
-            return None
-        head = read_head(self.path)
-        if head.model != model:
-            raise HeadError(
-                self.path, "was taught on another model; go back to that one, or teach anew"
-            )
-        return head
-
-    def _stat(self) -> tuple[int, ...] | None:
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def picture_of(frame: Frame, features: Features, camera: Camera, *, keep: bool) -> Picture:
@@ -66,10 +29,6 @@ def picture_of(frame: Frame, features: Features, camera: Camera, *, keep: bool) 
     return Picture(features[np.newaxis], digest, frame.width, frame.height, picture)
 
 
-def _folder(name: str) -> Path:
-    return state_directory() / "teach" / name
-
-
 class Teacher:
     """Changes a set of lessons and learns from it at once; for one thread.
 
@@ -79,7 +38,7 @@ class Teacher:
     """
 
     def __init__(self, name: str, model: str, settings: Teach) -> None:
-        self.lessons = Lessons(_folder(name), model)
+        self.lessons = Lessons(folder_of(name), model)
         self._model = model
         self._settings = settings
 

@@ -163,10 +163,12 @@ def announce(
     interval_s: float = 60.0,
     commands: bool = True,
     images: bool = True,
+    taught: tuple[str, ...] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Where the discovery message goes, and what it says."""
     device = Device()
     device.labels_of["Front door"] = labels
+    device.known_by_lesson = taught
     settings = Mqtt(commands=commands, images=images)
     found = Discovery(settings, TOPICS, device, LABELS[:2], Announced(announced))
     health = device_health()
@@ -205,6 +207,16 @@ def test_the_discovery_message_has_what_home_assistant_wants(tmp_path: Path) -> 
     assert len({entity["unique_id"] for entity in found.values()}) == len(found)
 
 
+def test_what_was_taught_is_watched_and_can_be_taught_more() -> None:
+    labels = ("gate open", "gate shut", "unknown")
+    found = entities(labels=labels, taught=labels[:2])
+    choice, button = found["front-door-teach-label"], found["front-door-teach"]
+    assert (choice["platform"], choice["options"]) == ("select", ["gate open", "gate shut"])
+    assert (button["platform"], button["name"]) == ("button", "Learn this")
+    watched = [e["name"] for e in found.values() if e["platform"] == "binary_sensor"]
+    assert watched == ["Gate open", "Gate shut"]
+
+
 def test_every_entity_that_is_told_regularly_expires_and_no_other() -> None:
     for entity in entities(interval_s=20.0).values():
         told = entity["platform"] in ("sensor", "binary_sensor")
@@ -223,7 +235,8 @@ def test_entities_command_what_there_is_to_command() -> None:
     commanded = [TOPICS.addressed(e["command_topic"])[1] for e in entities().values()
                  if "command_topic" in e]  # fmt: skip
     # A region is drawn on a picture, which is not a thing that Home Assistant has.
-    assert set(table.CONTROLS) - set(commanded) == {"region"}
+    # Where nothing was taught yet, no label can be chosen to teach.
+    assert set(table.CONTROLS) - set(commanded) == {"region", "teach", "teach_label"}
     assert not [e for e in entities(commands=False).values() if "command_topic" in e]
     assert not [e for e in entities(images=False).values() if e["platform"] == "image"]
 
