@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,6 +22,10 @@ from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
 from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat
+from device.inference.interpreter import Interpreter
+from device.inference.runtimes import DELEGATES, DelegateRequest, OpenedDelegate
+from device.inference.xnnpack import XnnpackDelegate
+from device.library import tflite_file
 from device.node import Node
 from device.pipeline import gate
 from device.pipeline.channel import Channel
@@ -73,6 +78,23 @@ class DummySink:
     def report(self, health: DeviceHealth) -> None: ...
 
     def close(self) -> None: ...
+
+
+class DummyDelegate:
+    """XNNPACK under another name, which closes what it made."""
+
+    def __init__(self) -> None:
+        self._made = XnnpackDelegate(1)
+
+    def _get_native_delegate_pointer(self) -> int | None:
+        return self._made._get_native_delegate_pointer()
+
+    def close(self) -> None:
+        self._made.close()
+
+
+def open_delegate(_request: DelegateRequest) -> OpenedDelegate:
+    return OpenedDelegate(DummyDelegate(), "it is a dummy")
 
 
 def open_sink(_run: Run) -> DummySink:
@@ -157,3 +179,14 @@ def test_a_stage_that_spares_work(
     Node(settings_of(colours()), frames=10, sinks=(lambda: seen,)).run()
     assert len(seen.observed) == 10
     assert all(one.frame.number % 2 == 0 for one in seen.observed)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime has no wheel")
+def test_a_delegate(colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DELEGATES, "dummy", __name__)
+    settings: Any = msgspec.structs.replace(
+        config.Model(runtime="tflite-runtime", threads=1), delegate=cast("Any", "dummy")
+    )
+    with Interpreter(tflite_file.read(colours()), settings) as interpreter:
+        assert interpreter.description.reason == "it is a dummy"
+        assert interpreter.description.operators_delegated

@@ -11,9 +11,10 @@ import mmap
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 from numpy.typing import NDArray
@@ -21,14 +22,17 @@ from numpy.typing import NDArray
 from device.config import Model as Settings
 from device.errors import DelegateError, InferenceError, ModelError, UsageError
 from device.events import Accelerator, Description
-from device.inference.runtimes import Choice, Runtime, import_runtime
-from device.inference.xnnpack import XnnpackDelegate
+from device.inference.runtimes import (
+    DELEGATES,
+    Choice,
+    DelegateRequest,
+    NativeDelegate,
+    OpenedDelegate,
+    Runtime,
+    import_runtime,
+)
 from device.library.tflite_file import TfliteFile
 from device.system.stderr import caught
-
-if TYPE_CHECKING:
-    # Imported where it is used: most devices have no Edge TPU.
-    from device.inference.edgetpu.delegate import EdgetpuDelegate
 
 _log = logging.getLogger("labelcam.interpreter")
 
@@ -88,7 +92,7 @@ class Interpreter:
         self._runtime: Runtime
         self._runtime, module = import_runtime(settings.runtime)
         self._version: str = sys.modules[module.__name__.partition(".")[0]].__version__
-        self._delegate: XnnpackDelegate | EdgetpuDelegate | None = None
+        self._delegate: NativeDelegate | None = None
         self._device = ""
         self._said = ""
         self._interpreter: Any
@@ -124,58 +128,53 @@ class Interpreter:
 
     def _load(self, module: ModuleType, settings: Settings, threads: int) -> str:
         """Make the interpreter; returns why it was made that way."""
-        if self._model.compiled_for_edgetpu:
-            return self._load_on_edgetpu(module, settings)
-        if settings.delegate == "none":
+        kind = "edgetpu" if self._model.compiled_for_edgetpu else settings.delegate
+        kind = "xnnpack" if kind == "auto" else kind
+        if kind == "none":
             self._make(module, threads, plain=True)
             return "delegates turned off"
-        if self._runtime == "ai-edge-litert":
+        if kind == "xnnpack" and self._runtime == "ai-edge-litert":
             # Its default delegate takes quantized graphs by itself.
             self._make(module, threads, plain=False)
             return "default delegate of the runtime"
-        try:
-            with _runtime_stderr():
-                self._delegate = XnnpackDelegate(threads)
-        except DelegateError as error:
-            if settings.delegate == "xnnpack":
-                raise
-            _log.warning("%s; going on with the built-in kernels", error)
-            self._make(module, threads, plain=True)
-            return str(error)
-        self._make(module, threads, plain=True)
-        return "XNNPACK with quantized operators"
-
-    def _load_on_edgetpu(self, module: ModuleType, settings: Settings) -> str:
-        from device.inference.edgetpu.delegate import EdgetpuDelegate
-        from device.inference.edgetpu.device import choose_device
-        from device.inference.edgetpu.proof import prove
-
-        library, device = settings.edgetpu_library, settings.edgetpu_device
         runtime = f"{self._runtime} {self._version}"
+        request = DelegateRequest(self._model.path, settings, threads, runtime, module.__name__)
         try:
-            found = choose_device(device)
-            prove(self._model.path, library, device, module.__name__, runtime)
-            self._delegate = EdgetpuDelegate(library, device)
+            with self._quiet():
+                opened: OpenedDelegate = import_module(DELEGATES[kind]).open_delegate(request)
         except DelegateError as error:
-            if settings.delegate == "edgetpu":
+            if settings.delegate == kind:
                 raise
+            return self._load_without(module, threads, error)
+        self._delegate, self._device = opened.delegate, opened.device
+        self._make(module, 1 if self._device else threads, plain=True)
+        return opened.reason
+
+    def _load_without(self, module: ModuleType, threads: int, error: DelegateError) -> str:
+        if self._model.compiled_for_edgetpu:
             raise ModelError(
                 self._model.path.name,
                 "is compiled for the Edge TPU and runs nowhere else; "
                 f"{str(error).removeprefix('delegate edgetpu: ')}; "
                 "or use its CPU twin (the file without _edgetpu)",
             ) from None
-        self._device = str(found)
-        self._make(module, 1, plain=True)
-        return f"an Edge TPU answers; {found.slow_port}".removesuffix("; ")
+        _log.warning("%s; going on with the built-in kernels", error)
+        self._make(module, threads, plain=True)
+        return str(error)
+
+    def _quiet(self) -> contextlib.AbstractContextManager[list[str]]:
+        """Keeps off the screen what the runtime prints.
+
+        Not so with an Edge TPU: it is opened while other threads work, and what they say must
+        come through.
+        """
+        if self._model.compiled_for_edgetpu:
+            return contextlib.nullcontext([])
+        return _runtime_stderr()
 
     def _make(self, module: ModuleType, threads: int, *, plain: bool) -> None:
         resolver = module.OpResolverType
-        # An Edge TPU is opened while other threads work, and what they say must come through.
-        quiet: contextlib.AbstractContextManager[list[str]] = (
-            contextlib.nullcontext([]) if self._model.compiled_for_edgetpu else _runtime_stderr()
-        )
-        with quiet as said:
+        with self._quiet() as said:
             try:
                 self._interpreter = module.Interpreter(
                     model_path=str(self._model.path),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,6 +29,40 @@ RUNTIMES: dict[Runtime, str] = {
     "tflite-runtime": "tflite_runtime.interpreter",
     "ai-edge-litert": "ai_edge_litert.interpreter",
 }
+
+
+# Setting to the module whose ``open_delegate(request)`` makes the delegate; "none" needs none.
+DELEGATES: dict[str, str] = {
+    "xnnpack": "device.inference.xnnpack",
+    "edgetpu": "device.inference.edgetpu.opening",
+}
+
+
+class NativeDelegate(Protocol):
+    """What ``experimental_delegates`` takes: it must outlive the interpreter."""
+
+    def _get_native_delegate_pointer(self) -> int | None: ...
+
+    def close(self) -> None:
+        """Free the delegate; only after the interpreter that uses it is gone."""
+
+
+class DelegateRequest(NamedTuple):
+    """What a delegate is made for; ``module`` is the runtime's."""
+
+    model: Path
+    settings: config.Model
+    threads: int
+    runtime: str
+    module: str
+
+
+class OpenedDelegate(NamedTuple):
+    """A delegate, why it is used, and the device that it runs on, if that is another."""
+
+    delegate: NativeDelegate
+    reason: str
+    device: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):

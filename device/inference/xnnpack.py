@@ -11,11 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 from device.errors import DelegateError
+from device.inference.runtimes import DelegateRequest, OpenedDelegate
 
 # TFLITE_XNNPACK_DELEGATE_FLAG_QS8 and _QU8, tensorflow/lite/delegates/xnnpack/
 # xnnpack_delegate.h at TensorFlow 2.14: take signed and unsigned 8-bit operators.
 _QUANTIZED = 0x1 | 0x2
 _LIBRARY = "tflite_runtime._pywrap_tensorflow_interpreter_wrapper"
+
+
+def open_delegate(request: DelegateRequest) -> OpenedDelegate:
+    """XNNPACK on the threads asked for. Raises DelegateError."""
+    return OpenedDelegate(XnnpackDelegate(request.threads), "XNNPACK with quantized operators")
 
 
 class _Options(ctypes.Structure):
