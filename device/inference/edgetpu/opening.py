@@ -1,8 +1,8 @@
 """An Edge TPU as a delegate, once its library was proved not to crash this runtime."""
 
+from device.inference.edgetpu import proof
 from device.inference.edgetpu.delegate import EdgetpuDelegate
 from device.inference.edgetpu.device import choose_device
-from device.inference.edgetpu.proof import prove
 from device.inference.runtimes import DelegateRequest, OpenedDelegate
 
 
@@ -13,6 +13,6 @@ def open_delegate(request: DelegateRequest) -> OpenedDelegate:
     """
     library, device = request.settings.edgetpu_library, request.settings.edgetpu_device
     found = choose_device(device)
-    prove(request.model, library, device, request.module, request.runtime)
+    proof.prove(request.model, library, device, request.module, request.runtime)
     reason = f"an Edge TPU answers; {found.slow_port}".removesuffix("; ")
     return OpenedDelegate(EdgetpuDelegate(library, device), reason, str(found))
