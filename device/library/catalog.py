@@ -138,23 +138,24 @@ def find(name: str, labels: str = "") -> Model:
     Raises ModelError for a model that is missing, broken or not a classifier, LabelsError
     where the labels are missing or do not fit.
     """
-    entry = entries().get(name)
-    path = locate(entry.cpu.file) if entry else Path(name)
-    if not entry and "/" not in name and path.suffix != ".tflite":
-        known = ", ".join(entries())
-        raise ModelError(name, f"is neither a .tflite file nor one of: {known}")
-    if entry and not path.exists():
-        raise ModelError(name, f"is not on this device; {how_to_get(name)}")
-    file = tflite_file.read(path)
-    if entry and file.sha256 != entry.cpu.sha256:
-        raise ModelError(path, "does not match the catalogue's SHA-256; fetch or copy it again")
-    entry = entry or known_by(file.sha256)
+    file, entry = _read(name)
     outputs = _classes(file)
     if entry and entry.task != "classification":
         raise ModelError(name, "gives an embedding, not labels; use it to teach new classes")
     names, where = _names(file, entry, labels)
-    check_labels(names, outputs, where, path.name)
-    return Model(name if name in entries() else path.stem, file, names, _twin(file, entry), where)
+    check_labels(names, outputs, where, file.path.name)
+    stem = file.path.stem
+    return Model(name if name in entries() else stem, file, names, _twin(file, entry), where)
+
+
+def find_features(name: str) -> Model:
+    """The model of this name or file to be taught: without labels, which it need not have.
+
+    Raises ModelError for a model that is missing, broken or does not take a picture.
+    """
+    file, entry = _read(name)
+    _classes(file)
+    return Model(name if name in entries() else file.path.stem, file, (), _twin(file, entry))
 
 
 def known_by(sha256: str) -> Entry | None:
@@ -171,6 +172,21 @@ def how_to_get(name: str) -> str:
     if entry.cpu.url:
         return f"run: labelcam models fetch {name}"
     return f"build it: {entry.built_by}"
+
+
+def _read(name: str) -> tuple[TfliteFile, Entry | None]:
+    """The model's file, and the entry that it belongs to, where there is one."""
+    entry = entries().get(name)
+    path = locate(entry.cpu.file) if entry else Path(name)
+    if not entry and "/" not in name and path.suffix != ".tflite":
+        known = ", ".join(entries())
+        raise ModelError(name, f"is neither a .tflite file nor one of: {known}")
+    if entry and not path.exists():
+        raise ModelError(name, f"is not on this device; {how_to_get(name)}")
+    file = tflite_file.read(path)
+    if entry and file.sha256 != entry.cpu.sha256:
+        raise ModelError(path, "does not match the catalogue's SHA-256; fetch or copy it again")
+    return file, entry or known_by(file.sha256)
 
 
 def _twin(file: TfliteFile, entry: Entry | None) -> TfliteFile | None:

@@ -274,8 +274,8 @@ def _add_checksums(db: sqlite3.Connection) -> None:
         sums = []
         for number, camera, seq, body, boot, since, _ in portion:
             with contextlib.suppress(msgspec.MsgspecError, TypeError):
-                msgspec.convert((camera, seq, boot, since), tuple[str, int, str, float])
                 if body is None:
+                    msgspec.convert((camera, seq), tuple[str, int], strict=True)
                     sums.append((_emptied(camera, seq), number))
                     continue
                 event = msgspec.json.decode(body, type=Event)
