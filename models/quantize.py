@@ -148,12 +148,13 @@ def scores_first(data: bytes) -> bytes:
 
     model = flatbuffer_utils.convert_bytearray_to_object(data)
     graph = model.subgraphs[0]
-    softmax = {
-        node.outputs[0]
-        for node in graph.operators
-        if model.operatorCodes[node.opcodeIndex].builtinCode == _SOFTMAX
-    }
-    graph.outputs = sorted(graph.outputs, key=lambda output: output not in softmax)
+    scores: set[int] = set()
+    for node in graph.operators:
+        # With pictures and scores as uint8, what changes the number format comes behind it.
+        is_softmax = model.operatorCodes[node.opcodeIndex].builtinCode == _SOFTMAX
+        if is_softmax or scores.intersection(node.inputs):
+            scores.update(node.outputs)
+    graph.outputs = sorted(graph.outputs, key=lambda output: output not in scores)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
