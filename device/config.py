@@ -17,17 +17,31 @@ from msgspec import Meta
 
 from device.errors import ConfigError
 
+_MAX_BYTES = 1 << 20
+_MAX_FPS_MIN = 0.001
+
 Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+# The kernel ends a path at a NUL, and another file than the named one would be opened.
+FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
+# Slower is no camera, and the time between two frames must stay a time.
+Rate = Annotated[float, Meta(ge=0.01, le=240)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
 Box = tuple[Share, Share, Share, Share]
 
 
+# What is smaller has not one pixel of the smallest picture.
+_SIDE_MIN = 0.01
+
+
 def _check_box(key: str, box: Box) -> None:
     left, top, right, bottom = box
-    if not (left < right and top < bottom):
-        raise ValueError(f"Expected `{key}` as [left, top, right, bottom] with left < right")
+    if not (right - left >= _SIDE_MIN and bottom - top >= _SIDE_MIN):
+        raise ValueError(
+            f"Expected `{key}` as [left, top, right, bottom] with left < right, "
+            f"{_SIDE_MIN:.0%} of the picture apart at least"
+        )
 
 
 class CameraControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +58,7 @@ class CameraControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hdr: bool = False
     hflip: bool = False
     vflip: bool = False
-    tuning_file: str = ""
+    tuning_file: FilePath = ""
     sensor_mode: Annotated[tuple[Pixels, ...], Meta(max_length=2)] = ()
 
     def __post_init__(self) -> None:
@@ -81,16 +95,16 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)] = "camera"
-    source: Annotated[str, Meta(min_length=1)] = "auto"
+    source: Annotated[FilePath, Meta(min_length=1)] = "auto"
     width: Pixels = 640
     height: Pixels = 480
-    fps: Annotated[float, Meta(gt=0, le=240)] = 30.0
+    fps: Rate = 30.0
     crop: Literal["center", "letterbox", "stretch"] = "center"
     region: Box = (0.0, 0.0, 1.0, 1.0)
     rotate: Literal[0, 90, 180, 270] = 0
     mirror: bool = False
-    model: str = ""
-    labels: str = ""
+    model: FilePath = ""
+    labels: FilePath = ""
     lessons: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] = "default"
     stall_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
     give_up_s: Seconds = 120.0
@@ -117,13 +131,13 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which model looks, and on what it runs."""
 
-    name: Annotated[str, Meta(min_length=1)] = "efficientnet-lite0-224-int8"
-    labels: str = ""
+    name: Annotated[FilePath, Meta(min_length=1)] = "efficientnet-lite0-224-int8"
+    labels: FilePath = ""
     runtime: Literal["auto", "tflite-runtime", "ai-edge-litert"] = "auto"
     delegate: Literal["auto", "xnnpack", "edgetpu", "none"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
     edgetpu_device: Annotated[str, Meta(pattern="^(usb|pci)?(:[0-9]{1,2})?$")] = ""
-    edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
+    edgetpu_library: Annotated[FilePath, Meta(min_length=1)] = "libedgetpu.so.1"
     max_failures: Annotated[int, Meta(ge=1, le=1000)] = 3
 
 
@@ -136,7 +150,7 @@ class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_frames: Annotated[int, Meta(ge=1, le=1000)] = 3
     min_hold_s: Seconds = 1.0
     unknown: Annotated[str, Meta(min_length=1)] = "unknown"
-    groups: str = ""
+    groups: FilePath = ""
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
@@ -160,6 +174,14 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
 
+    def __post_init__(self) -> None:
+        # Once in a quarter of an hour; less never comes, and looks like a device that hangs.
+        if 0 < self.max_fps < _MAX_FPS_MIN:
+            raise ValueError(
+                f"Expected `max_fps` of 0, which is no limit, or {_MAX_FPS_MIN} at least, "
+                f"met {self.max_fps:g}"
+            )
+
 
 class Terminal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Labels on the terminal: a live display, or plain lines where stdout is no terminal."""
@@ -182,11 +204,11 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     hosts: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$")], ...] = ()
-    token_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    token_file: FilePath = ""
+    cert_file: FilePath = ""
+    key_file: FilePath = ""
     pictures: bool = True
-    max_fps: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    max_fps: Annotated[float, Meta(ge=0.01, le=60)] = 10.0
     commands: bool = True
 
     def __post_init__(self) -> None:
@@ -199,7 +221,7 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = False
     fullscreen: bool = False
-    max_fps: Annotated[float, Meta(gt=0, le=60)] = 15.0
+    max_fps: Annotated[float, Meta(ge=0.01, le=60)] = 15.0
     rotate: Literal[0, 90, 180, 270] = 0
 
 
@@ -212,11 +234,11 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transport: Literal["tcp", "websockets"] = "tcp"
     path: Annotated[str, Meta(pattern="^/")] = "/mqtt"
     tls: bool = False
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    ca_file: FilePath = ""
+    cert_file: FilePath = ""
+    key_file: FilePath = ""
     username: str = ""
-    password_file: str = ""
+    password_file: FilePath = ""
     node: Annotated[str, Meta(max_length=64)] = ""
     prefix: Annotated[str, Meta(pattern="^[^/+#\\0]+(/[^/+#\\0]+)*$", max_length=128)] = "labelcam"
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
@@ -287,7 +309,11 @@ def parse(text: str, where: str) -> Config:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(str(path), f"has over {_MAX_BYTES} bytes; is it the right file?")
+        return data.decode()
     except FileNotFoundError:
         raise ConfigError(str(path), "no such file") from None
     except IsADirectoryError:

@@ -58,6 +58,11 @@ def test_a_setting_is_toml_or_a_bare_word() -> None:
             "model.delegate = 'gpu': expected one of 'auto', 'edgetpu', 'none', 'xnnpack'",
         ),
         ("[camera]\nregion = [0.5, 0, 0.5, 1]\n", "expected `region` as [left, top,"),
+        ("[camera]\nregion = [0, 0, 1e-9, 1]\n", "left < right, 1% of the picture apart"),
+        ("[camera]\nfps = 1e-300\n", "camera.0.fps = 1e-300: expected `float` >= 0.01"),
+        ("[gate]\nmax_fps = 1e-300\n", "gate: expected `max_fps` of 0, which is no limit, or"),
+        ("[web]\nmax_fps = 1e-300\n", "web.max_fps = 1e-300: expected `float` >= 0.01"),
+        ("[window]\nmax_fps = 1e-300\n", "window.max_fps = 1e-300: expected `float` >= 0.01"),
         ("camera = 3\n", "camera = 3: expected `array`, got `int`"),
         ("[[camera]]\n[[camera]]\n", "expected a different `name` for each camera"),
         ("[decide\n", "not TOML: Expected ']'"),
@@ -101,6 +106,33 @@ def test_a_setting_for_a_camera_that_is_not_there() -> None:
 def test_sections_are_frozen() -> None:
     with pytest.raises(AttributeError):
         config.Config().decide.enter = 0.1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "camera.source",
+        "camera.controls.tuning_file",
+        "model.name",
+        "model.labels",
+        "model.edgetpu_library",
+        "decide.groups",
+        "web.token_file",
+        "web.cert_file",
+        "mqtt.ca_file",
+        "mqtt.key_file",
+        "mqtt.password_file",
+    ],
+)
+def test_a_path_has_no_nul(key: str) -> None:
+    with pytest.raises(ConfigError, match="matching regex") as caught:
+        config.load(None, [f'{key}="a\\u0000b"'])
+    assert key.rpartition(".")[2] in str(caught.value)
+
+
+def test_a_file_that_never_ends_is_refused() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: has over 1048576 bytes"):
+        config.load(Path("/dev/zero"))
 
 
 def test_the_shipped_file_lists_every_key_with_its_default() -> None:
@@ -147,7 +179,7 @@ def test_regions_and_controls_of_a_camera(tmp_path: Path) -> None:
         ("[[camera.region]]\nname = 'a/b'\nbox = [0, 0, 1, 1]\n", "camera.0.region.0.name = 'a/b'"),
         ("[camera]\nlabels = 'x'\n", "expected `model` where `labels` is given"),
         ("[camera]\nstall_s = 0\n", "camera.0.stall_s = 0: expected `float` >= 0.5"),
-        ("[camera]\nfps = 0\n", "camera.0.fps = 0: expected `float` > 0"),
+        ("[camera]\nfps = 0\n", "camera.0.fps = 0: expected `float` >= 0.01"),
         ("[camera]\nwidth = 0\n", "camera.0.width = 0: expected `int` >= 16"),
         ("[camera]\nwidth = 10000\n", "camera.0.width = 10000: expected `int` <= 8192"),
         ("[camera.controls]\nlens_position = 1.0\n", 'expected `focus = "manual"` with'),

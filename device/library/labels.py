@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from device.errors import LabelsError
+from device.system.files import read_file
 
 _MAX_BYTES = 4 << 20
 
@@ -24,13 +25,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises LabelsError for a file that is missing, not text, empty, or has a blank name.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise LabelsError(path, "is over 4 MB; expected a text file with a name a line")
-        data = path.read_bytes()
+        data = read_file(path, _MAX_BYTES)
     except FileNotFoundError:
         raise LabelsError(path, "no such label file") from None
     except OSError as error:
-        raise LabelsError(path, f"cannot be read: {error.strerror}") from None
+        raise LabelsError(
+            path, f"cannot be read: {error.strerror}; expected a text file with a name a line"
+        ) from None
     return _parse(data, path)
 
 

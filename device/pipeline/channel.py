@@ -158,6 +158,7 @@ class Channel:
     def check(self, controls: Controls) -> None:
         """Raise ValueError unless these controls hold for this channel."""
         camera_with(self.camera, controls)
+        self._gates_for(controls)
         self._settings.decider(self.model, self._head, controls)
 
     def apply(self, controls: Controls) -> LabelChange | None:

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.errors import ConfigError
+from device.system.files import read_file
 
 EVERYDAY = Path(__file__).resolve().parents[2] / "models" / "labels" / "groups.toml"
+
+_MAX_BYTES = 1 << 20
 
 Groups = Mapping[str, Sequence[str]]
 Scores = NDArray[np.float32]
@@ -26,7 +29,7 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
     label that is in two groups: its score would count twice.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_file(path, _MAX_BYTES).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"decide.groups: {path}", f"cannot be read as groups: {reason}") from None

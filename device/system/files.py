@@ -1,8 +1,25 @@
 """Files that are replaced whole: a reader, or a loss of power, meets the old one or the new."""
 
+import errno
 import os
+import stat
 import threading
 from pathlib import Path
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """What is in a regular file, at most so much.
+
+    Raises OSError, also for a pipe or a device, which may never end, and for a larger file.
+    """
+    # Opening a pipe would wait for its writer; a regular file does not know of the flag.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"is over {max_bytes:,} bytes", str(path))
+    return data
 
 
 def replace_file(

@@ -123,7 +123,7 @@ def test_a_source_with_control_characters_is_refused(
         (["run", "--frames", "0"], "'0' is not a whole number over 0"),
         (["run", "--frames", "many"], "'many' is not a whole number over 0"),
         (["run", "--set", "camera.fps"], "--set camera.fps: expected section.key=value"),
-        (["run", "--set", "camera.fps=0"], "camera.0.fps = 0: expected `float` > 0.0"),
+        (["run", "--set", "camera.fps=0"], "camera.0.fps = 0: expected `float` >= 0.01"),
         (["run", "--set", "decide.allow=['cat']"], "'cat' is no label of the model; did you mean"),
         (["run", "--config", "/nonexistent.toml"], "/nonexistent.toml: no such file"),
         (["run", "--source", "gopher://x"], "gopher:// is not a camera"),

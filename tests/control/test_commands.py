@@ -310,6 +310,20 @@ def test_what_is_enabled_already_goes_on_seeing(colours: Callable[..., Path]) ->
     assert UNAVAILABLE not in [change.label for change in script.changes]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("max_fps", 1e-300, "expected `max_fps` of 0, which is no limit, or 0.001 at least"),
+        ("region", (0.0, 0.0, 1e-9, 1.0), "with left < right, 1% of the picture apart at least"),
+    ],
+)
+def test_nonsense_is_refused_as_in_the_configuration(
+    colours: Callable[..., Path], key: str, value: Value, words: str
+) -> None:
+    _, script = obey(colours(softmax=True), Command("camera", key, value))
+    assert words.lower() in script.answers[0].error.lower()
+
+
 def test_what_one_camera_refuses_changes_none(colours: Callable[..., Path]) -> None:
     model = colours()
     cameras = tuple(

@@ -1,5 +1,6 @@
 """Label files, and whether they belong to the model."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_a_repeated_name_gets_its_row(tmp_path: Path) -> None:
         ("\n\n", "is empty"),
         ("cat\n\ndog\n", "line 2 is blank"),
         (b"cat\n\xff\n", r"not UTF-8 text \(byte 4\)"),
-        (b"x" * (5 << 20), "over 4 MB"),
+        (b"x" * (5 << 20), "over 4,194,304 bytes"),
     ],
 )
 def test_what_is_no_label_file(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -127,3 +128,10 @@ def test_damaged_labels_inside(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(LabelsError, match="carries labels that cannot be unpacked"):
         embedded_labels(path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_what_may_never_end_is_no_label_file(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LabelsError, match="is no regular file; expected a text file with"):
+        read_labels(tmp_path / name)
