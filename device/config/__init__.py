@@ -5,20 +5,19 @@ key, a wrong type or a value out of range is a ``ConfigError`` that names the fi
 key, the value met and the limit.
 """
 
-import difflib
-import re
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from device.config import tables
 from device.errors import ConfigError
 
-_MAX_BYTES = 1 << 20
 _MAX_FPS_MIN = 0.001
+# What is smaller has not one pixel of the smallest picture.
+_SIDE_MIN = 0.01
 
 Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -29,10 +28,6 @@ Rate = Annotated[float, Meta(ge=0.01, le=240)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
 Box = tuple[Share, Share, Share, Share]
-
-
-# What is smaller has not one pixel of the smallest picture.
-_SIDE_MIN = 0.01
 
 
 def _check_box(key: str, box: Box) -> None:
@@ -292,130 +287,24 @@ def load(
     ``source`` is where all cameras' pictures come from instead. Raises ConfigError.
     """
     where = str(path) if path else "--set"
-    raw = _decode(_read(path), where) if path else {}
+    raw = tables.decode(tables.read(path), where) if path else {}
     for setting in settings:
-        _apply(raw, setting)
+        tables.apply(raw, setting)
         where = str(path) + " with --set" if path else "--set"
     if source is not None:
-        for table in _cameras(raw):
+        for table in tables.cameras(raw):
             table["source"] = source
     return _convert(raw, where)
 
 
 def parse(text: str, where: str) -> Config:
     """The configuration in a text; ``where`` names it. Raises ConfigError."""
-    return _convert(_decode(text, where), where)
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise ConfigError(str(path), f"has over {_MAX_BYTES} bytes; is it the right file?")
-        return data.decode()
-    except FileNotFoundError:
-        raise ConfigError(str(path), "no such file") from None
-    except IsADirectoryError:
-        raise ConfigError(str(path), "is a directory; give the file in it") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"not UTF-8 text at byte {error.start}") from None
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-
-
-def _decode(text: str, where: str) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(where, f"not TOML: {error}") from None
-    # One camera may be written as a plain table: [camera] is [[camera]] once.
-    if isinstance(raw.get("camera"), dict):
-        raw["camera"] = [raw["camera"]]
-    return raw
+    return _convert(tables.decode(text, where), where)
 
 
 def _convert(raw: dict[str, Any], where: str) -> Config:
-    _name_regions(raw)
+    tables.name_regions(raw)
     try:
         return msgspec.convert(raw, Config, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(where, _explain(str(error), raw)) from None
-
-
-def _cameras(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tables of all cameras, one where the text has none; others are refused later."""
-    cameras = raw.setdefault("camera", [{}])
-    return [t for t in cameras if isinstance(t, dict)] if isinstance(cameras, list) else []
-
-
-def _name_regions(raw: dict[str, Any]) -> None:
-    """Tell ``[[camera.region]]``, which are tables, from the box ``region = [...]``."""
-    for camera in _cameras(raw) if "camera" in raw else ():
-        region = camera.get("region")
-        if region and isinstance(region, list) and all(isinstance(r, dict) for r in region):
-            camera["regions"] = camera.pop("region")
-
-
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    """Put one ``section.key=value`` into the raw tables."""
-    key, sign, text = setting.partition("=")
-    path = key.strip().split(".")
-    if not sign or len(path) < 2 or not all(path):
-        raise ConfigError(f"--set {setting}", "expected section.key=value")
-    value = _value(text.strip())
-    section, *rest = path
-    if section == "camera":
-        tables = _cameras(raw)
-        if len(rest) > 1 and rest[0] != "controls":
-            tables = [t for t in tables if t.get("name", Camera().name) == rest[0]]
-            if not tables:
-                raise ConfigError(f"--set {setting}", f"no camera is named {rest[0]!r}")
-            rest = rest[1:]
-        if len(rest) == 2 and rest[0] == "controls":
-            tables = [table.setdefault("controls", {}) for table in tables]
-            rest = rest[1:]
-    else:
-        tables = [raw.setdefault(section, {})]
-    if len(rest) != 1 or not all(isinstance(t, dict) for t in tables):
-        raise ConfigError(f"--set {setting}", "expected section.key=value")
-    for table in tables:
-        table[rest[0]] = value
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _explain(message: str, raw: Mapping[str, Any]) -> str:
-    """msgspec's message, turned to ``key = value: limit``."""
-    problem, _, pointer = message.partition(" - at `$")
-    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", pointer.rstrip("`"))
-    value: Any = raw
-    section: Any = Config
-    for name, index in steps:
-        value = value[name] if name else value[int(index)]
-        section = _inner(section, name)
-    key = ".".join(name or index for name, index in steps).replace(".regions.", ".region.")
-    if unknown := re.search(r"unknown field `(.+)`", problem):
-        known = [field.name for field in msgspec.structs.fields(section)]
-        near = difflib.get_close_matches(unknown[1], known, n=1)
-        remedy = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key `{unknown[1]}` in {f'[{key}]' if key else 'the top level'}; {remedy}"
-    if problem.startswith("Invalid enum value"):
-        choices = ", ".join(repr(choice) for choice in sorted(get_args(section)))
-        problem = f"expected one of {choices}"
-    shown = "" if isinstance(value, dict) or not key else f" = {value!r}"
-    problem = problem[0].lower() + problem[1:]
-    return f"{key}{shown}: {problem}" if key else problem
-
-
-def _inner(section: Any, key: str) -> Any:
-    """The type of a section's key, or of an array's element."""
-    if key:
-        hints = get_type_hints(section, include_extras=False)
-        return hints[key]
-    return get_args(section)[0]
+        raise ConfigError(where, tables.explain(str(error), raw, Config)) from None
