@@ -33,6 +33,9 @@ _IMPRINT_UNDER = 3
 # What is kept of the scatter: a product of so many rows for each frame. More gave no better
 # labels with up to twenty pictures a class.
 _RANK = 128
+# What is left of the distance between the classes' means where their pictures scatter so much
+# that they might as well be of one class.
+_LEAST_APART = 0.1
 # Cosines of such features lie within a few tenths of each other.
 _IMPRINT_TEMPERATURE = 12.0
 _TEMPERATURES = np.geomspace(0.02, 20, 31)
@@ -86,7 +89,7 @@ def learn(
     if min(shots) < _IMPRINT_UNDER:
         return Lesson(_imprinted(samples, labels, model), None)
     z = normalized(samples.features, POWER).astype(np.float64)
-    fit = _Fit(z, samples.classes, count)
+    fit = _Fit(z, samples, count)
     held_out = _cross_validate(z, samples, count)
     shrinkage = _best_shrinkage(held_out, samples, float(np.mean(shots)))
     scores, distances = held_out.scores[shrinkage], held_out.distances[shrinkage]
@@ -115,9 +118,14 @@ class _Fit:
     """Means and scatter of classes; every shrinkage is then a few products.
 
     ``z`` is float64 (rows, features). Eigenvectors are kept as far as _RANK.
+
+    The mean of a few pictures lies further out than the class's own, by what the pictures
+    scatter; so all means are drawn in by that share (James and Stein, 1961). Without it five
+    pictures a class give half a point less, three a whole one.
     """
 
-    def __init__(self, z: NDArray[np.float64], classes: Classes, count: int) -> None:
+    def __init__(self, z: NDArray[np.float64], samples: Samples, count: int) -> None:
+        classes = samples.classes
         self.mean = z.mean(0)
         z = z - self.mean
         self.means = np.stack([z[classes == row].mean(0) for row in range(count)])
@@ -134,6 +142,9 @@ class _Fit:
             values, self.basis = values[::-1][:_RANK], vectors[:, ::-1][:, :_RANK]
         self._values = values
         self._trace = max(float((residues**2).sum()) / rows, 1e-12)
+        shots = len(np.unique(samples.pictures)) / count
+        apart = float((self.means**2).sum()) / (count - 1)
+        self.means *= max(1 - self._trace / (shots - 1) / max(apart, 1e-12), _LEAST_APART)
         self._along = self.means @ self.basis
 
     def ridge(self, shrinkage: float) -> float:
@@ -179,7 +190,7 @@ def _cross_validate(z: NDArray[np.float64], samples: Samples, count: int) -> _He
     distances = {shrinkage: np.zeros(len(z)) for shrinkage in _SHRINKAGES}
     for number in range(folds.max() + 1):
         inside, outside = folds != number, folds == number
-        fit = _Fit(z[inside], samples.classes[inside], count)
+        fit = _Fit(z[inside], Samples(*(part[inside] for part in samples)), count)
         for shrinkage in _SHRINKAGES:
             judged = fit.judge(z[outside], shrinkage)
             scores[shrinkage][outside], distances[shrinkage][outside] = judged
