@@ -45,7 +45,7 @@ _POOLS = {1: "AVERAGE_POOL_2D", 40: "MEAN"}
 _FEATURES_MIN = 32
 
 
-class _OutOfBoundsError(Exception):
+class OutOfBoundsError(Exception):
     """An offset that points outside the file."""
 
 
@@ -149,8 +149,8 @@ def read(path: Path) -> TfliteFile:
             if size_bytes < 8 or data[4:8] != b"TFL3":
                 raise ModelError(path, "is not a TensorFlow Lite model (no TFL3 mark at byte 4)")
             try:
-                return _read_graph(path, _Reader(data, size_bytes))
-            except (_OutOfBoundsError, UnicodeDecodeError):
+                return _read_graph(path, Reader(data, size_bytes))
+            except (OutOfBoundsError, UnicodeDecodeError):
                 raise ModelError(
                     path, f"is truncated or corrupt ({size_bytes:,} bytes); fetch or copy it again"
                 ) from None
@@ -167,13 +167,13 @@ def _is_never_negative(tensor: Tensor) -> bool:
     return bool(tensor.scale) and tensor.zero_point == lowest
 
 
-def _read_graph(path: Path, reader: "_Reader") -> TfliteFile:
+def _read_graph(path: Path, reader: "Reader") -> TfliteFile:
     root = reader.root()
     codes = [_operator_code(reader, table) for table in reader.tables(root, 1)]
     graphs = reader.tables(root, 2)
     buffers = [_buffer_bytes(reader, table) for table in reader.tables(root, 4)]
     if not graphs:
-        raise _OutOfBoundsError
+        raise OutOfBoundsError
     graph = graphs[0]
     tensors = tuple(_tensor(reader, table, buffers) for table in reader.tables(graph, 0))
     inputs, outputs = reader.ints(graph, 1), reader.ints(graph, 2)
@@ -181,14 +181,14 @@ def _read_graph(path: Path, reader: "_Reader") -> TfliteFile:
     for table in reader.tables(graph, 3):
         index = reader.scalar(table, 0, "<I")
         if index >= len(codes):
-            raise _OutOfBoundsError
+            raise OutOfBoundsError
         node = Operator(*codes[index], reader.ints(table, 1), reader.ints(table, 2))
         # -1 stands for an optional input that is not there.
         if not all(-1 <= i < len(tensors) for i in node.inputs + node.outputs):
-            raise _OutOfBoundsError
+            raise OutOfBoundsError
         operators.append(node)
     if not all(0 <= i < len(tensors) for i in inputs + outputs):
-        raise _OutOfBoundsError
+        raise OutOfBoundsError
     tensors = _with_inner_quantization(tensors, operators, inputs)
     return TfliteFile(path, reader.size, tensors, tuple(operators), inputs, outputs)
 
@@ -215,14 +215,14 @@ def _with_inner_quantization(
     return tuple(changed)
 
 
-def _operator_code(reader: "_Reader", table: int) -> tuple[int, str]:
+def _operator_code(reader: "Reader", table: int) -> tuple[int, str]:
     # Codes over 127 stand in field 3, and 127 in the old one-byte field 0; files from
     # before schema v3a have field 0 only.
     code = max(reader.scalar(table, 0, "<b"), reader.scalar(table, 3, "<i"))
     return code, reader.text(table, 1) if code == _CUSTOM else ""
 
 
-def _buffer_bytes(reader: "_Reader", table: int) -> int:
+def _buffer_bytes(reader: "Reader", table: int) -> int:
     """How many constant bytes a buffer holds, all of them within the file."""
     inside = reader.vector(table, 0, 1)[1]
     # Files over 2 GB keep their data behind the tables, by offset and size.
@@ -233,16 +233,16 @@ def _buffer_bytes(reader: "_Reader", table: int) -> int:
     return inside
 
 
-def _tensor(reader: "_Reader", table: int, buffers: list[int]) -> Tensor:
+def _tensor(reader: "Reader", table: int, buffers: list[int]) -> Tensor:
     shape = reader.ints(table, 0)
     dtype, width = _DTYPES.get(reader.scalar(table, 1, "<b"), ("other", 0))
     buffer = reader.scalar(table, 2, "<I")
     # Buffer 0 means no constant data, also in a file that lists no buffers.
     if (buffer and buffer >= len(buffers)) or any(side < 0 for side in shape):
-        raise _OutOfBoundsError
+        raise OutOfBoundsError
     # A constant shorter than its shape would be read past its end.
     if buffer and width and 0 < buffers[buffer] < math.prod(shape) * width:
-        raise _OutOfBoundsError
+        raise OutOfBoundsError
     scale, zero_point = 0.0, 0
     quantization = reader.child(table, 4)
     if quantization:
@@ -255,22 +255,28 @@ def _tensor(reader: "_Reader", table: int, buffers: list[int]) -> Tensor:
     return Tensor(reader.text(table, 3), shape, dtype, scale, zero_point)
 
 
-class _Reader:
-    """FlatBuffers by hand: tables are byte positions, every access is within bounds."""
+class Reader:
+    """FlatBuffers by hand: tables are byte positions, and a vector's start is its first element.
 
-    def __init__(self, data: mmap.mmap, size: int) -> None:
+    Every access is within bounds, or raises OutOfBoundsError.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap, size: int) -> None:
         self._data = data
         self.size = size
 
     def check(self, start: int, length: int) -> None:
+        """Raise unless so many bytes from ``start`` are in the file."""
         if start < 0 or length < 0 or start + length > self.size:
-            raise _OutOfBoundsError
+            raise OutOfBoundsError
 
     def unpack(self, layout: str, start: int) -> Any:
+        """The number of this ``struct`` layout at ``start``."""
         self.check(start, struct.calcsize(layout))
         return struct.unpack_from(layout, self._data, start)[0]
 
     def root(self) -> int:
+        """The table that all others hang from."""
         return self._follow(0)
 
     def _follow(self, start: int) -> int:
@@ -288,11 +294,13 @@ class _Reader:
         return table + offset if offset else 0
 
     def scalar(self, table: int, slot: int, layout: str) -> int:
+        """A number of a table, 0 where it is left at its default."""
         field = self._field(table, slot)
         value: int = self.unpack(layout, field) if field else 0
         return value
 
     def child(self, table: int, slot: int) -> int:
+        """Where what a table refers to lies, 0 where it refers to nothing."""
         field = self._field(table, slot)
         return self._follow(field) if field else 0
 
@@ -306,13 +314,16 @@ class _Reader:
         return head + 4, count
 
     def ints(self, table: int, slot: int) -> tuple[int, ...]:
+        """The int32 of a vector, none where there is no vector."""
         start, count = self.vector(table, slot, 4)
         return struct.unpack_from(f"<{count}i", self._data, start)
 
     def tables(self, table: int, slot: int) -> list[int]:
+        """The tables of a vector, none where there is no vector."""
         start, count = self.vector(table, slot, 4)
         return [self._follow(start + 4 * i) for i in range(count)]
 
     def text(self, table: int, slot: int) -> str:
+        """A string of a table, empty where it has none; raises UnicodeDecodeError."""
         start, count = self.vector(table, slot, 1)
         return self._data[start : start + count].decode("utf-8")
