@@ -171,9 +171,8 @@ class _Front:
         start = -(-self._size // 4) * 4 + 4 + 4 * len(given)
         table = struct.pack("<i", len(layout))
         for number, value in enumerate(given.values()):
-            if isinstance(value, _At):
-                value = start - 4 - 4 * number - value
-            table += struct.pack("<f" if isinstance(value, float) else "<I", value)
+            stored = start - 4 - 4 * number - value if isinstance(value, _At) else value
+            table += struct.pack("<f" if isinstance(value, float) else "<I", stored)
         return _At(self._put(layout + table) - len(layout))
 
     def finish(self, root: _At) -> bytes:
