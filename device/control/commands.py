@@ -5,12 +5,15 @@ and is obeyed on the node's thread; ``parse`` makes one of a message.
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
 
 from device.control.table import CONTROLS, Value
 from device.errors import CommandError
+
+if TYPE_CHECKING:
+    from device.teach.teacher import Teacher
 from device.system.text import quoted
 
 MAX_BYTES = 1024
@@ -48,6 +51,12 @@ class Device(Protocol):
 
     def taught(self, camera: str) -> tuple[str, ...]:
         """The labels that the camera was taught."""
+
+    def teacher(self, camera: str) -> "Teacher":
+        """The lessons of the camera, to be closed by the thread that asks.
+
+        Raises TeachError where they cannot be had.
+        """
 
     def models(self) -> tuple[str, ...]:
         """The models that the command ``model`` may choose."""

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from device.control.commands import Answer, Command
 from device.control.jobs import Jobs
@@ -13,6 +13,9 @@ from device.errors import CommandError, LabelcamError
 from device.events import Controls, LabelChange
 from device.pipeline.channel import Channel
 from device.pipeline.feeds import Feeds
+
+if TYPE_CHECKING:
+    from device.teach.teacher import Teacher
 
 # More than a person or a dashboard asks for at once; what is over it is refused, so that
 # a storm of commands never becomes a queue that outlasts it.
@@ -77,6 +80,10 @@ class Controller:
         """The labels that this camera was taught."""
         found = (channel for channel in self._feeds.channels if channel.name == camera)
         return next((channel.taught for channel in found), ())
+
+    def teacher(self, camera: str) -> "Teacher":
+        """The lessons of this camera, for the thread that asks. Raises TeachError."""
+        return self._feeds.teacher(camera)
 
     def models(self) -> tuple[str, ...]:
         """The models that the command ``model`` may choose."""

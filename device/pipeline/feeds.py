@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, Opener, close_all
-from device.errors import CommandError, LabelcamError
+from device.errors import CommandError, LabelcamError, TeachError
 from device.events import Controls, LabelChange
 from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
@@ -30,6 +31,9 @@ from device.pipeline.channel import (
 )
 from device.pipeline.classifier import Classifier
 from device.pipeline.groups import load_groups
+
+if TYPE_CHECKING:
+    from device.teach.teacher import Teacher
 
 _log = logging.getLogger("labelcam.node")
 
@@ -77,7 +81,8 @@ class Feed:
 class Feeds:
     """The cameras, opened together; iterating gives each its turn.
 
-    ``open_model``, ``teach``, ``models`` and ``wake`` are for any thread, the rest for the node's.
+    ``open_model``, ``teach``, ``teacher``, ``models`` and ``wake`` are for any thread, the
+    rest for the node's.
     """
 
     def __init__(self, settings: config.Config, health: Health) -> None:
@@ -202,16 +207,25 @@ class Feeds:
         Raises CommandError where no frame comes in time, TeachError.
         """
         # Imported here: most runs are taught nothing, and it brings SQLite.
-        from device.teach.teacher import Teacher, picture_of
+        from device.teach.teacher import picture_of
 
         try:
             features, frame = channel.request_sample().result(within_s)
         except TimeoutError:
             raise CommandError("teach", f"no frame came in {within_s:g} s") from None
-        settings = self._settings.teach
-        with Teacher(channel.camera.lessons, channel.model.file.sha256, settings) as teacher:
-            keep = settings.keep_pictures
+        keep = self._settings.teach.keep_pictures
+        with self.teacher(channel.name) as teacher:
             teacher.add(label, [picture_of(frame, features, channel.camera, keep=keep)])
+
+    def teacher(self, camera: str) -> "Teacher":
+        """The lessons of a camera's channel, for the thread that asks. Raises TeachError."""
+        from device.teach.teacher import Teacher
+
+        channel = next((one for one in self.channels if one.name == camera), None)
+        if channel is None or channel.model.file.embedding is None:
+            raise TeachError(f"camera {camera!r} has no model that can be taught")
+        lessons, model = channel.camera.lessons, channel.model.file.sha256
+        return Teacher(lessons, model, self._settings.teach)
 
     def open_model(self, channel: Channel, name: str) -> tuple[Model, Classifier]:
         """Another model for a channel, proved to work; takes as long as loading one does.

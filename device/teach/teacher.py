@@ -1,16 +1,20 @@
 """Lessons and the head that follows from them: whoever teaches does it through here."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from device.config import Camera, Teach
 from device.errors import TeachError
 from device.frames import Frame
 from device.recordings.rendering import jpeg, upright
+from device.system.files import replace_file
 from device.teach.head import Features, folder_of, write_head
 from device.teach.learner import Lesson, learn
 from device.teach.lessons import Lessons, Picture
@@ -27,6 +31,31 @@ def picture_of(frame: Frame, features: Features, camera: Camera, *, keep: bool) 
     if keep:
         picture = jpeg(upright(frame, camera.rotate, camera.mirror, _LONGEST_PX), _QUALITY)
     return Picture(features[np.newaxis], digest, frame.width, frame.height, picture)
+
+
+class Grade(msgspec.Struct, frozen=True):
+    """How good the last lesson is, from pictures that were held out of it.
+
+    ``accuracy`` is a share and ``spread`` its standard error, None where a label has too few
+    pictures for one to be held out; ``mixed`` are the two labels that are mixed up most.
+    """
+
+    accuracy: float | None = None
+    spread: float | None = None
+    mixed: tuple[str, str] | None = None
+
+
+def grade(lesson: Lesson | None) -> Grade:
+    """The grade of a lesson."""
+    if lesson is None or lesson.estimate is None:
+        return Grade()
+    wrong = lesson.estimate.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    mixed = wrong + wrong.T
+    row, column = np.unravel_index(int(mixed.argmax()), mixed.shape)
+    labels = lesson.head.labels
+    pair = (labels[int(row)], labels[int(column)]) if mixed.any() else None
+    return Grade(round(lesson.estimate.accuracy, 4), round(lesson.estimate.spread, 4), pair)
 
 
 class Teacher:
@@ -75,6 +104,7 @@ class Teacher:
         """Learn from all that is taught and put the head in the place of the one before."""
         samples, labels = self.lessons.samples(mirror=self._settings.mirror)
         if len(labels) < 2:
+            self._keep_grade(None)
             try:
                 self.lessons.head_file.unlink(missing_ok=True)
             except OSError as error:
@@ -84,7 +114,24 @@ class Teacher:
             return None
         lesson = learn(samples, labels, self._model, strictness=self._settings.strictness)
         write_head(self.lessons.head_file, lesson.head)
+        self._keep_grade(lesson)
         return lesson
+
+    @property
+    def grade(self) -> Grade:
+        """How good the last lesson is."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode(self._grade_file.read_bytes(), type=Grade)
+        return Grade()
+
+    @property
+    def _grade_file(self) -> Path:
+        return self.lessons.folder / "grade.json"
+
+    def _keep_grade(self, lesson: Lesson | None) -> None:
+        # What is lost here is only said again after the next lesson.
+        with contextlib.suppress(OSError):
+            replace_file(self._grade_file, msgspec.json.encode(grade(lesson)))
 
     def close(self) -> None:
         """Let the lessons go; may be called twice."""

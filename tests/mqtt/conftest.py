@@ -15,13 +15,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from device import config
 from device.control.commands import Answer, Command
-from device.errors import CommandError
+from device.errors import CommandError, TeachError
 from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange
 from device.frames import Frame, PixelFormat
 from device.sinks.mqtt import retry
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
+from device.teach.teacher import Teacher
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
 from tests.sinks.examples import camera_health, change, device_health, observation
 
@@ -129,6 +130,9 @@ class Device:
 
     def taught(self, _camera: str) -> tuple[str, ...]:
         return self.known_by_lesson
+
+    def teacher(self, camera: str) -> Teacher:
+        raise TeachError(f"camera {camera!r} has no model that can be taught")
 
     def models(self) -> tuple[str, ...]:
         return ("lite0", "v2")

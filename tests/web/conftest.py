@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from device import config
+from device.config import Teach
 from device.control.commands import Answer, Command
-from device.errors import CommandError
+from device.errors import CommandError, TeachError
 from device.events import Controls
 from device.frames import Frame
 from device.sinks.web.sink import WebSink
+from device.teach.teacher import Teacher
 from tests.conftest import footage
 from tests.sinks.examples import camera_health, change, device_health, observation
 
@@ -45,6 +47,11 @@ class FakeDevice:
     def taught(self, _camera: str) -> tuple[str, ...]:
         return ()
 
+    def teacher(self, camera: str) -> Teacher:
+        if camera != "camera":
+            raise TeachError(f"camera {camera!r} has no model that can be taught")
+        return Teacher("default", "0" * 64, Teach(keep_pictures=True))
+
     def models(self) -> tuple[str, ...]:
         return ()
 
@@ -54,7 +61,7 @@ class View:
 
     def __init__(self, settings: config.Web, cameras: list[config.Camera]) -> None:
         self.device = FakeDevice()
-        self.sink = WebSink(settings, cameras, self.device)
+        self.sink = WebSink(settings, cameras, self.device, Teach())
         self.port = self.sink.port
         self.url = self.sink.url
         self.label = "espresso"

@@ -1,89 +1,40 @@
 """The page in a real browser: Debian's Chromium, at the size of a desktop and of a phone."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from device.sinks.web import token as web_token
 from tests.sinks.examples import camera_health, change, device_health
+from tests.web.browser import (
+    AXE,
+    CHROMIUM,
+    DESKTOP,
+    PHONE,
+    PICTURE,
+    ROOT,
+    OpenPage,
+    browser,
+    is_open,
+    keep,
+    open_page,
+    until,
+)
 from tests.web.conftest import CONTROLS, PATIENCE_S, Open, View
 
-ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = shutil.which("chromium")
-AXE = resources.files("axe_playwright_python") / "axe.min.js"
-DESKTOP, PHONE = (1280, 820), (390, 844)
-OPTIONS = [
-    "--no-sandbox",  # refuses to run as root with one
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PICTURE = """() => {
-    const video = document.getElementById("video"), canvas = document.createElement("canvas");
-    if (!video.naturalWidth) return "";
-    canvas.width = canvas.height = 16;
-    canvas.getContext("2d").drawImage(video, 0, 0, 16, 16);
-    return canvas.toDataURL();
-}"""
-
+__all__ = ["browser", "open_page"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt install chromium"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield started
-        started.close()
-
-
-OpenPage = Callable[..., Page]
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens an address; at the end nothing may have gone wrong or to another place."""
-    wrong: list[str] = []
-    contexts = []
-
-    def make(
-        url: str, size: tuple[int, int] = DESKTOP, dark: bool = False, touch: bool = False
-    ) -> Page:
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if dark else "light",
-            has_touch=touch,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_S * 1e3)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.extend([said.text] * (said.type == "error")))
-        page.on("request", lambda r: wrong.extend([r.url] * (not r.url.startswith(url))))
-        page.goto(url)
-        return page
-
-    yield make
-    for context in contexts:
-        context.close()
-    # What the device refuses is an error to the browser's console as well.
-    assert [text for text in wrong if "the server responded with a status of" not in text] == []
 
 
 @pytest.fixture
@@ -105,21 +56,6 @@ def moving(view: View) -> Iterator[View]:
     yield view
     over.set()
     thread.join()
-
-
-def until(happened: Callable[[], object]) -> None:
-    """Wait for it; the page forbids evaluating text, and with it the browser's own waiting."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def keep(page: Page, name: str) -> None:
-    """Make a picture of the page that a person can look at."""
-    folder = ROOT / "build" / "screenshots"
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png")
 
 
 def complaints(page: Page) -> list[str]:
@@ -162,7 +98,7 @@ def test_it_shows_in_two_seconds_what_a_camera_sees(open_page: OpenPage, tmp_pat
         env=os.environ | {"LABELCAM_STATE": str(tmp_path)},
     )
     try:
-        until(lambda: _is_open(port))
+        until(lambda: is_open(port))
         started = time.monotonic()
         page = open_page(f"http://127.0.0.1:{port}")
         until(lambda: page.evaluate(PICTURE))
@@ -319,8 +255,3 @@ def test_accessibility(
     assert complaints(page) == []
     if dark:
         keep(page, "page-dark")
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

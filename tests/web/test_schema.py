@@ -45,7 +45,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[WebApp, str]:
     board.report(device_health(camera_health(controls=CONTROLS)))
     token = web_token.make(tmp_path / "token")
     known = web_token.read(tmp_path / "token")
-    return WebApp(web, board, Metrics(), FakeDevice(), known), token
+    return WebApp(web, board, Metrics(), FakeDevice(), known, config.Teach()), token
 
 
 @pytest.mark.slow
@@ -72,4 +72,4 @@ def test_the_api_is_as_described(app: tuple[WebApp, str]) -> None:
 
             check()
             asked.add((operation.method, operation.path))
-    assert len(asked) == 6
+    assert len(asked) == 9

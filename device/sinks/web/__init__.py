@@ -13,4 +13,4 @@ def open_sink(run: Run) -> Sink:
         raise DependencyError(
             f"the web view needs {error.name}; run: pip install starlette uvicorn prometheus-client"
         ) from None
-    return WebSink(run.settings.web, run.cameras, run.device)
+    return WebSink(run.settings.web, run.cameras, run.device, run.settings.teach)

@@ -34,6 +34,7 @@ from device.sinks.web.access import (
 from device.sinks.web.metrics import Metrics
 from device.sinks.web.state import Done, Order, Refusal, WebState
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
+from device.sinks.web.teaching import Teaching
 from device.sinks.web.token import Token
 from device.system.text import json_line, one_line
 
@@ -67,6 +68,7 @@ class WebApp:
         metrics: Metrics,
         device: Device,
         token: Token | None,
+        teach: config.Teach,
     ) -> None:
         self.ended = asyncio.Event()
         self.events = Events(state)
@@ -75,6 +77,9 @@ class WebApp:
         self._state = state
         self._metrics = metrics
         self._device = device
+        self._teaching = Teaching(
+            device, teach, pictures=settings.pictures, commands=settings.commands
+        )
         self._pages = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir())}
         self._snapshots: dict[str, tuple[object, bytes]] = {}
         self._sending = 0
@@ -114,6 +119,7 @@ class WebApp:
             ),
             Route("/api/snapshot.jpg", self._snapshot),
             Route("/api/command", self._command, methods=["POST"]),
+            *self._teaching.routes,
             Route("/{file}", self._file),
         ]
         return Starlette(

@@ -6,6 +6,7 @@ import msgspec
 
 from device import __version__
 from device.sinks.web.state import Done, Order, Refusal, State
+from device.sinks.web.teaching import Correction, Lessons
 
 _REFUSALS = {
     400: "The request names no host.",
@@ -27,6 +28,20 @@ _CAMERA = {
     "description": "The camera's name; the first one where it is not given.",
     "schema": {"type": "string"},
 }
+_ONE_CAMERA = {
+    "name": "camera",
+    "in": "query",
+    "required": True,
+    "description": "The camera's name.",
+    "schema": {"type": "string"},
+}
+_ENTRY = {
+    "name": "entry",
+    "in": "query",
+    "required": True,
+    "description": "The number of the picture.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 _WRITE = {
     "name": "X-Labelcam",
     "in": "header",
@@ -38,11 +53,11 @@ _WRITE = {
 
 def document(*, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document; with ``needs_token`` all but the probes ask for a bearer."""
-    types = [State, Order, Done, Refusal]
+    types = [State, Order, Done, Refusal, Lessons, Correction]
     refs, schemas = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
-    state, order, done, refusal = refs
+    state, order, done, refusal, lessons, correction = refs
     text = {"text/plain": {"schema": {"type": "string"}}}
 
     def operation(
@@ -93,6 +108,29 @@ def document(*, needs_token: bool) -> dict[str, Any]:
                 binary("image/jpeg"),
                 (403, 404, 503),
                 parameters=[_CAMERA],
+            )
+        },
+        "/api/lessons": {
+            "get": operation(
+                "What a camera was taught, and how good that is.",
+                json_of(lessons),
+                (409,),
+                parameters=[_ONE_CAMERA],
+            ),
+            "post": operation(
+                "Correct what was taught; the command `teach` adds to it.",
+                json_of(lessons),
+                (403, 409, 415, 422),
+                parameters=[_WRITE],
+                requestBody={"required": True, "content": json_of(correction)},
+            ),
+        },
+        "/api/lesson.jpg": {
+            "get": operation(
+                "A picture that was taught.",
+                binary("image/jpeg"),
+                (403, 404, 409),
+                parameters=[_ONE_CAMERA, _ENTRY],
             )
         },
         "/api/command": {

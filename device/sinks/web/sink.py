@@ -39,6 +39,7 @@ class WebSink:
         settings: config.Web,
         cameras: Sequence[config.Camera],
         device: Device,
+        teach: config.Teach,
     ) -> None:
         self._server: Server | None = None
         addresses = _addresses(settings)
@@ -48,7 +49,7 @@ class WebSink:
         tls = _tls(settings)
         self._state = WebState(settings, cameras, token=token is not None)
         self._metrics = Metrics()
-        app = WebApp(settings, self._state, self._metrics, device, token)
+        app = WebApp(settings, self._state, self._metrics, device, token, teach)
         listener = _listen(addresses[0], settings)
         self._metrics.web = app
         self.port: int = listener.getsockname()[1]

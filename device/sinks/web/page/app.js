@@ -2,6 +2,7 @@
 import { order } from "./command.js";
 import { watchControls, showControls } from "./controls.js";
 import { showHealth, showLink, showLog, showVerdict } from "./show.js";
+import { showTeach, watchTeach } from "./teach.js";
 import { showTimeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
@@ -80,6 +81,7 @@ function showAll() {
   showLink(page);
   showVerdict(page);
   showControls(page);
+  showTeach();
   showTimeline(page);
   showHealth(page);
   showLog(page);
@@ -127,4 +129,5 @@ document.addEventListener("visibilitychange", () => (document.hidden ? stop() : 
 addEventListener("pageshow", (event) => event.persisted && restart());
 
 watchControls(page, order);
+watchTeach(page);
 follow();

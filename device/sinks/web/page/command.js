@@ -3,19 +3,27 @@ const note = document.getElementById("note");
 let shownUntil = 0;
 
 export async function order(camera, key, value) {
+  return (await post("/api/command", { camera, key, value })) !== null;
+}
+
+// What the device answers, or null where it refuses.
+export async function post(path, body) {
   let problem = "The device does not answer.";
+  let found = null;
   try {
-    const answer = await fetch("/api/command", {
+    const answer = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Labelcam": "1" },
-      body: JSON.stringify({ camera, key, value }),
+      body: JSON.stringify(body),
     });
-    problem = answer.ok ? "" : (await answer.json()).error;
+    const told = await answer.json();
+    problem = answer.ok ? "" : told.error;
+    found = answer.ok ? told : null;
   } catch {
     // What the network said of it helps nobody.
   }
   say(problem);
-  return !problem;
+  return found;
 }
 
 function say(text) {
