@@ -102,7 +102,7 @@ class Node:
         cameras = [channel.camera for channel in self._feeds.channels]
         run = Run(self._settings, cameras, self.controller, self._feeds.groups, self._started_at)
         self._sinks = open_sinks(run, self._more_sinks)
-        self._feeds.play()
+        self._feeds.play(loop_footage=self._service.active)
 
     def _main_loop(self) -> None:
         begun_at = time.monotonic()

@@ -60,6 +60,7 @@ class CameraSupervisor:
         self._open = opener
         self._clock = clock
         self._play = threading.Event()
+        self._loop = False
         self._opening: _Opening | None = None
         self._left_behind: list[_Opening] = []
         self._error: Exception | None = None
@@ -93,8 +94,9 @@ class CameraSupervisor:
             raise opening.error
         self._learn(opening)
 
-    def play(self) -> None:
-        """Let a recording run: whoever takes its frames is ready."""
+    def play(self, *, loop: bool = False) -> None:
+        """Let a recording run: whoever takes its frames is ready. ``loop`` begins it anew."""
+        self._loop = loop
         self._play.set()
 
     def check(self) -> bool:
@@ -204,7 +206,9 @@ class CameraSupervisor:
         self._learn(opening)
         self._count_malformed(opening)
         error, self._opening = opening.error, None
-        if error is None and self._leave_by is None:
+        if error is None and self._loop:
+            self._retry_at = now
+        elif error is None and self._leave_by is None:
             self.state = "ended"
             self._slot.end()
         elif not self.live or isinstance(error, UsageError | DependencyError):

@@ -148,10 +148,14 @@ class Feeds:
         for feed in self._feeds:
             feed.supervisor.wait_until_open(stop)
 
-    def play(self) -> None:
-        """Let recordings run: whoever takes their frames is ready."""
+    def play(self, *, loop_footage: bool) -> None:
+        """Let recordings run: whoever takes their frames is ready.
+
+        ``loop_footage`` has the footage that ships begin anew at its end, where it stands in
+        for a camera that never ends.
+        """
         for feed in self._feeds:
-            feed.supervisor.play()
+            feed.supervisor.play(loop=loop_footage and feed.camera.source.strip() == "footage")
 
     def wake(self) -> None:
         """Have ``wait`` look again; for any thread."""

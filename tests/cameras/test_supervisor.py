@@ -432,6 +432,28 @@ def test_a_recording_waits_until_it_may_play_and_ends() -> None:
     assert slot.ended
 
 
+def test_a_recording_may_begin_anew_at_its_end() -> None:
+    slot = LatestFrame()
+
+    class Short(Camera):
+        source, live, number = "recording", False, 0
+
+        def read(self) -> Frame | None:
+            self.number += 1
+            pixels = np.zeros((4, 4, 3), np.uint8)
+            return Frame(pixels, PixelFormat.BGR, 4, 4, 0, 0.0) if self.number == 1 else None
+
+        def close(self) -> None: ...
+
+    supervisor = CameraSupervisor(config.Camera(), slot, lambda *_: Short())
+    supervisor.start()
+    supervisor.play(loop=True)
+    until(lambda: (supervisor.check(), slot.seen)[1] >= 3)
+    assert supervisor.state != "ended"
+    assert not slot.ended
+    supervisor.close()
+
+
 def test_a_recording_that_breaks_is_not_played_again() -> None:
     slot = LatestFrame()
     opened = []
