@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import re
 import stat
 
 from device import config
@@ -29,7 +30,9 @@ def unit(subject: Subject) -> Finding:
         return warn("does not start at boot", f"sudo systemctl enable {SERVICE}")
     if int(found.get("NRestarts") or 0) > _RESTARTS:
         return warn(f"was restarted {found['NRestarts']} times; {status}", log)
-    return ok(status or state)
+    waits = re.search(r"\bcamera (starting|stalled|lost)", status)
+    remedy = "plug the camera in, or correct its source"
+    return warn(f"waits for its camera: {status}", remedy) if waits else ok(status or state)
 
 
 def release(subject: Subject) -> Finding:

@@ -14,9 +14,6 @@ from device import config
 from device.events import DeviceHealth, Observation
 from device.system.text import one_line
 
-# A camera that is waited for at the start is not a start that hangs: each attempt to open it
-# asks for this much more time. An attempt takes at most 20 s.
-_MORE_TIME_S = 60
 _STATUS_MAX = 300
 _USUAL_S = 30.0
 
@@ -48,9 +45,10 @@ class Notifier:
 class Service:
     """The node's word to the service manager, following its work; for the node's thread.
 
-    READY=1 at the first classified frame. WATCHDOG=1 only when a frame was finished since the
-    last, or the attempts to get a lost camera back went on: when those cease, so does it. The
-    watchdog of the unit is widened where a camera may be silent for longer, by its ``stall_s``.
+    READY=1 with the loop's first report: the device stands, whether its camera is there or still
+    waited for. WATCHDOG=1 only when a frame was finished since the last, or the attempts to open
+    a camera went on: when those cease, so does it. The watchdog of the unit is widened where a
+    camera may be silent for longer, by its ``stall_s``.
     """
 
     def __init__(
@@ -81,11 +79,8 @@ class Service:
 
     def classified(self, observation: Observation) -> None:
         """A frame is finished."""
-        if not self.active:
-            return
-        self._labels[observation.camera] = (observation.label, observation.score)
-        if not self._ready:
-            self._become_ready()
+        if self.active:
+            self._labels[observation.camera] = (observation.label, observation.score)
 
     def report(self, health: DeviceHealth) -> None:
         """Between two frames, about once a second: how the device is."""
@@ -95,9 +90,6 @@ class Service:
         work = sum(c.seen - c.dropped + c.openings for c in health.cameras)
         self._worked |= work != self._work
         self._work = work
-        if not self._ready and all(c.controls and not c.controls.enabled for c in health.cameras):
-            # Told by command to classify nothing, it does all that it should.
-            self._become_ready()
         feeds = self._worked and self._clock() - self._fed_at >= self._watchdog_s / 3
         # What changes with every frame is only shown anew when something else is sent.
         shown = (
@@ -117,9 +109,9 @@ class Service:
                 message.append(f"WATCHDOG_USEC={round(self._watchdog_s * 1e6)}")
                 self._widen = False
             message.append("WATCHDOG=1")
-            if not self._ready:
-                more_s = max(_MORE_TIME_S, self._watchdog_s)
-                message.append(f"EXTEND_TIMEOUT_USEC={round(more_s * 1e6)}")
+        if not self._ready:
+            self._ready = True
+            message.append("READY=1")
         self._notifier.send(*message)
 
     def reloading(self) -> None:
@@ -135,10 +127,6 @@ class Service:
     def stopping(self) -> None:
         """It ends."""
         self._notifier.send("STOPPING=1", _status("stopping"))
-
-    def _become_ready(self) -> None:
-        self._ready = True
-        self._notifier.send("READY=1")
 
     def _words(self, health: DeviceHealth) -> list[str]:
         words = [f"the new configuration is refused: {self._refusal}" * bool(self._refusal)]

@@ -375,6 +375,7 @@ CASES = [
     ),
     Case("unit", nothing, "ok", "not installed"),
     Case("unit", unit(StatusText="cat 0.9"), "ok", "cat 0.9"),
+    Case("unit", unit(StatusText="camera lost no camera found"), "warn", "waits for its camera"),
     Case("unit", unit(UnitFileState="disabled"), "warn", "at boot", "sudo systemctl enable"),
     Case("unit", unit(NRestarts="9"), "warn", "restarted 9 times", "journalctl"),
     Case("unit", unit(ActiveState="inactive"), "warn", "inactive", "sudo systemctl start"),
