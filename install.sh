@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets labelcam up. Each step is a function; the lists at the bottom say which run, in order.
-# What the service alone needs is in systemd/install-checks.sh and systemd/install-service.sh.
+# What the service alone needs is in systemd/install-*.sh, which share variables with this file.
 # What this script says goes to stderr, so that stdout is labelcam's or pytest's alone.
-# shellcheck disable=SC2034,SC2154 # those two share variables with this file
+# shellcheck disable=SC2034,SC2154
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -13,7 +13,7 @@ test_programs=(shellcheck mosquitto openssl chromium Xvfb=xvfb 'gcc=gcc libc6-de
 
 usage() {
     cat <<'END'
-Usage: sudo ./install.sh [--upgrade] [--offline WHEELHOUSE] [--dry-run]
+Usage: sudo ./install.sh [--upgrade [FILE]] [--offline WHEELHOUSE] [--dry-run]
        sudo ./install.sh --rollback [--dry-run]
        sudo ./install.sh --uninstall [--purge] [--dry-run]
        ./install.sh --try [--runtime R] [SOURCE] [-- OPTIONS OF labelcam run]
@@ -22,6 +22,8 @@ Usage: sudo ./install.sh [--upgrade] [--offline WHEELHOUSE] [--dry-run]
   (no option)  install the service and start it; once more: mend it, or upgrade it
   --upgrade    the same, but only where it is installed. Configuration and state stay; the new
                release must pass its self-test, and the old one returns if it does not start
+               or ends within a minute. FILE is a release with all it needs, for a board
+               without a network; FILE.minisig, beside it, must be of /etc/labelcam/release.pub
   --rollback   back to the release before
   --uninstall  remove the service; --purge: with configuration, state and user
   --offline    take the packages from a folder of wheels, not from the network
@@ -128,12 +130,16 @@ is_ready() { # run|test
 }
 
 pip_install() { # ARGUMENTS
-    local log=${pip_log:-$venv/pip.log} last
+    local log=${pip_log:-$venv/pip.log} last status=0
     # Downloads pass through TMPDIR, and /tmp is memory on small machines.
     mkdir -p "$venv/tmp"
     TMPDIR=$venv/tmp PIP_DISABLE_PIP_VERSION_CHECK=1 \
-        "$venv/bin/python" -m pip install --no-input "$@" 1>&2 2>"$log" && return
-    last=$(grep -a '^ERROR: ' "$log" | tail -n 1) || last=$(tail -n 1 "$log")
+        "$venv/bin/python" -m pip install --no-input "$@" 1>&2 2>"$log" || status=$?
+    ((status)) || return 0
+    # Its own last word; of a fault inside pip the last line of the traceback.
+    last=$(grep -a '^ERROR: ' "$log" | grep -avx 'ERROR: Exception:' | tail -n 1) ||
+        last=$(grep -avE '^(WARNING|NOTE|note|hint|\[notice\]|[[:space:]]*$)' "$log" | tail -n 1) ||
+        last="it ended with status $status"
     last=${last#ERROR: }
     ! grep -qa 'No space left on device' "$log" || die 1 "no space left in $venv; make room, then start again"
     ! grep -qaE 'ConnectionError|ResolutionError|TimeoutError|ProxyError|SSLError' "$log" ||
@@ -212,7 +218,8 @@ run_pytest() {
 }
 
 install_service() {
-    trap take_back EXIT
+    set_traps
+    check_bits
     check_root
     check_systemd
     check_ours
@@ -222,34 +229,50 @@ install_service() {
     check_wheelhouse
     check_opt_space
     take_turns
+    look_around
     debian_packages
     service_user
     choose_release
     build_release
     prove_release
     configuration
-    install_units
+    verify_units
     switch
     start
-    ready_or_back
-    first_label
+    become_ready
+    prove_in_service
+    approve
     remove_old_releases
 }
 
+upgrade_from_archive() {
+    set_traps
+    check_root
+    check_installed
+    check_archive
+    check_signature
+    unpack_archive
+    hand_over
+}
+
 rollback_service() {
+    set_traps
     check_root
     check_systemd
     check_ours
     check_installed
     check_places
     take_turns
-    swap_releases
+    look_around
+    choose_earlier
+    switch
     start
-    is_ready || die 1 "${release##*/} is back and does not work: $trouble; labelcam doctor tells more"
-    first_label
+    become_ready
+    approve
 }
 
 uninstall_service() {
+    set_traps
     check_root
     check_systemd
     check_ours
@@ -259,8 +282,13 @@ uninstall_service() {
     remove_rest
 }
 
+for part in checks archive release service; do
+    # shellcheck source=/dev/null
+    source "$here/systemd/install-$part.sh"
+done
 case ${1:-} in
     --try)
+        check_bits
         read_options "${@:2}"
         read_source
         choose_venv
@@ -268,6 +296,7 @@ case ${1:-} in
         run_labelcam
         ;;
     --test)
+        check_bits
         read_options "${@:2}"
         choose_venv
         install_test_programs
@@ -276,11 +305,7 @@ case ${1:-} in
         ;;
     --help | -h) usage ;;
     *)
-        for part in checks service; do
-            # shellcheck source=/dev/null
-            source "$here/systemd/install-$part.sh"
-        done
         read_service_options "$@"
-        "${action/upgrade/install}_service"
+        if [[ $archive ]]; then upgrade_from_archive; else "${action/upgrade/install}_service"; fi
         ;;
 esac

@@ -11,15 +11,16 @@ password=$root/etc/credstore/labelcam.mqtt-password
 units=$root/etc/systemd/system
 rules=$root/etc/udev/rules.d/60-labelcam.rules
 program=$root/usr/local/bin/labelcam
-needed_mb=500
+needed_mb=400
 
 read_service_options() {
-    action=install wheelhouse='' dry_run='' purge=''
+    action=install archive='' wheelhouse='' dry_run='' purge=''
     while (($#)); do
         case $1 in
             --upgrade | --rollback | --uninstall)
                 [[ $action == install ]] || die 2 "$1 and --$action do not go together"
                 action=${1#--}
+                [[ $action != upgrade || ${2:--} == -* ]] || { archive=$2 && shift; }
                 ;;
             --offline)
                 [[ -d ${2:-} ]] || die 2 "--offline takes a folder of wheels, not '${2:-}'"
@@ -33,8 +34,16 @@ read_service_options() {
         shift
     done
     [[ -z $purge || $action == uninstall ]] || die 2 '--purge goes with --uninstall'
+    [[ -z $archive || (-f $archive && -z $wheelhouse) ]] ||
+        die 2 "--upgrade takes one signed file, with its wheels in it, not '$archive'${wheelhouse:+ and --offline}"
     [[ -z $wheelhouse || $action == install || $action == upgrade ]] ||
         die 2 "--offline does not go with --$action"
+}
+
+check_bits() { # of the system: a 64-bit kernel may carry a 32-bit one
+    [[ $(getconf LONG_BIT) == 64 ]] ||
+        die 1 "this system is 32-bit, whatever its kernel is ($(uname -m)), and the runtime is made for 64-bit;" \
+            'put the 64-bit Raspberry Pi OS on the card (Pi 3, Zero 2 W or later): nothing was changed'
 }
 
 check_root() { [[ $(id -u) == 0 ]] || die 1 'a service is installed by root; run: sudo ./install.sh'; }
@@ -63,7 +72,7 @@ check_ours() {
 }
 
 check_installed() {
-    [[ -e $opt/current/bin/labelcam ]] || die 1 'labelcam is not installed; run: sudo ./install.sh'
+    compgen -G "$releases/*/.complete" >/dev/null || die 1 'labelcam is not installed; run: sudo ./install.sh'
 }
 
 check_service_python() {

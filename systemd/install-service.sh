@@ -1,14 +1,33 @@
 # shellcheck shell=bash disable=SC2154
-# The steps that make labelcam a service; install.sh sources this, has the options and says
-# which steps run in which order. What changes the system goes through `change`.
+# The steps that make a release the service, and back; install.sh sources this, has the options
+# and says which steps run in which order. What changes the system goes through `change`.
 
-parts=(device models systemd requirements.txt pyproject.toml LICENSE README.md)
 ready_s=60
-worked='' was='' # before this: whether the service was READY, and on which release
-# No step fails in silence.
-set -E
-trap 'say "install.sh: stopped at: $BASH_COMMAND; mend that, then start again"' ERR
-undo=() # what a failure before the switch takes back, last first
+steady_s=60                  # what ends so soon after READY is not a good release
+was='' good='' earlier=''    # before this: the current release, the last that was READY, the one before
+rests=''                     # stopped and disabled before an upgrade, and so after it
+built='' switched=''         # how far this one is
+release='' restarts=0 trouble='' changing=''
+undo=()                      # what a failure before the switch takes back, last first
+
+set_traps() {
+    # What root's own mask denies to others, the service's user needs.
+    umask 022
+    trap take_back EXIT
+    # Where a signal ends it, the way out is the same.
+    trap 'exit 1' HUP INT TERM PIPE
+    # No step fails in silence.
+    set -E
+    trap 'name_step "$?" "$BASH_COMMAND"' ERR
+}
+
+name_step() { # STATUS COMMAND
+    local i=1 command=$2
+    # shellcheck disable=SC2016 # the command as it is written in `change`
+    [[ $command != '"$@"' ]] || command=$changing
+    while [[ ${FUNCNAME[i + 1]:-main} != @(main|*_service) ]]; do ((++i)); done
+    say "install.sh: ${FUNCNAME[i]} stopped at: $command (status $1); mend that, then start again"
+}
 
 change() { # COMMAND…
     if [[ $dry_run ]]; then
@@ -16,11 +35,10 @@ change() { # COMMAND…
         printf ' %q' "$@"
         echo
     else
+        changing=$*
         "$@"
     fi
 }
-
-property() { systemctl show -P "$1" labelcam.service; }
 
 take_turns() {
     [[ -z $dry_run ]] || return 0
@@ -28,106 +46,78 @@ take_turns() {
     flock -n 9 || { say 'Waiting for another install.sh' && flock 9; }
 }
 
-debian_packages() {
-    local missing=()
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("python$version-venv")
-    # Picamera2 must match the system's libcamera.
-    ! is_a_pi || "$python" -c 'import picamera2' 2>/dev/null || missing+=(python3-picamera2)
-    ((!${#missing[@]})) || change install_from_debian "${missing[@]}" ||
-        die 1 "Debian's ${missing[*]} cannot be installed; check the network, then start again"
+property() { systemctl show -P "$1" "$unit"; }
+
+is_up() { [[ $(property ActiveState) == @(active|activating|reloading) ]]; }
+
+is_enabled() { compgen -G "$units/*.wants/$unit" >/dev/null; }
+
+look_around() { # what runs, and from which release
+    was=$(current) good=$(current good) earlier=$(current previous)
+    choose_unit
+    [[ $good || $(property ActiveState) != active ]] || good=$was
+    [[ $action == install ]] || is_up || is_enabled || rests=1
 }
 
-service_user() {
-    local group
-    if ! getent passwd labelcam >/dev/null; then
-        change useradd --system --user-group --no-create-home --home-dir "$state" --shell /usr/sbin/nologin labelcam
-        undo+=('userdel labelcam')
-    fi
-    for group in video render plugdev gpio; do
-        ! getent group "$group" >/dev/null || change usermod -aG "$group" labelcam
+choose_unit() { # the screen's where that is the one that runs, or will at the next boot
+    for unit in labelcam.service labelcam-screen.service; do
+        ! is_up || return 0
     done
+    is_enabled || unit=labelcam.service
 }
-
-choose_release() {
-    local number id
-    number=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$here/device/__init__.py")
-    id=$(
-        cd "$here" || exit
-        { find "${parts[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum && echo "$version"; } |
-            sha256sum | cut -d' ' -f1
-    )
-    release_id=$id
-    release=$releases/$number
-    is_whole || [[ ! -e $release/.complete ]] || release=$releases/$number-${id:0:8}
-}
-
-is_whole() { [[ $(cat "$release/.complete" 2>/dev/null) == "$release_id" ]]; }
-
-build_release() {
-    ! is_whole || return 0
-    venv=$release/venv
-    change rm -rf "$release"
-    [[ -e $opt ]] || undo+=("rm -rf $opt")
-    undo+=("rm -rf $release")
-    change mkdir -p "$opt"
-    change touch "$opt/.labelcam"
-    change mkdir -p "$release/bin"
-    change cp -r "${parts[@]/#/$here/}" "$release"
-    change find "$release" -name __pycache__ -prune -exec rm -rf {} +
-    change chmod -R u=rwX,go=rX "$release"
-    change make_venv
-    change install_wheels
-    change write_launcher
-    change "$venv/bin/python" -m compileall -q "$release/device"
-    # The mark must not reach the disk before what it stands for.
-    change sync -f "$opt"
-    change mark_whole
-}
-
-install_wheels() {
-    local options=(-q --only-binary ':all:' -r "$release/requirements.txt")
-    say 'Installing its Python packages: some minutes on a small board'
-    [[ -z $wheelhouse ]] || options+=(--no-index --find-links "$wheelhouse")
-    # Outside of what a failure takes back.
-    pip_log=$root/run/labelcam-pip.log
-    PIP_NO_CACHE_DIR=1 pip_install "${options[@]}"
-    rm -rf "$venv/tmp" "$pip_log"
-}
-
-write_launcher() {
-    printf '#!%s\nimport sys\n\nsys.path[0] = "%s"\nfrom device.cli import main\n\nsys.exit(main())\n' \
-        "$venv/bin/python" "$release" >"$release/bin/labelcam"
-    chmod 755 "$release/bin/labelcam"
-}
-
-mark_whole() { echo "$release_id" >"$release/.complete"; }
-
-prove_release() { # as the service's user, with the configuration that it will have
-    local arguments=()
-    [[ ! -e $config ]] || arguments=(--config "$config")
-    change in_service "$release/bin/labelcam" doctor --self-test "${arguments[@]}" ||
-        die 1 "${release##*/} does not pass its self-test here (see above); nothing was changed"
-}
-
-in_service() { (cd / && runuser -u labelcam -- env -i "PATH=$PATH" "HOME=$state" "STATE_DIRECTORY=$state" "$@" >&2); }
 
 configuration() {
     [[ -e $config ]] || change install -D -o root -g labelcam -m 640 "$here/systemd/config.toml" "$config"
 }
 
+verify_units() {
+    change systemd_takes "$release" ||
+        die 1 "systemd does not take the units of ${release##*/}: $trouble; nothing was changed"
+}
+
+systemd_takes() { # RELEASE; else why not is in $trouble
+    local folder file
+    folder=$(mktemp -d "$root/run/labelcam-units.XXXXXX")
+    for file in "$1"/systemd/*.service; do
+        sed "s|$opt/current/|$1/|" "$file" >"$folder/${file##*/}"
+    done
+    ((systemd < 254)) ||
+        install -D -m 644 "$1/systemd/systemd-254.conf" "$folder/labelcam.service.d/10-systemd-254.conf"
+    # Its status is 0 for a key that it ignores, and it speaks of others' units and drop-ins, too.
+    trouble=$(systemd-analyze verify --man=no --recursive-errors=no "$folder"/*.service 2>&1 |
+        sed "s|$folder/||" | grep '^labelcam' | head -n 1) || true
+    rm -rf "$folder"
+    [[ -z $trouble ]]
+}
+
+switch() { # from here on whatever fails goes back to the good release
+    local before=${good:-$was}
+    undo=() switched=1
+    [[ -z $good ]] || point good "$good"
+    [[ -z $before || $before == "$release" ]] || point previous "$before"
+    install_units
+    [[ $was ]] || change systemctl -q enable "$unit"
+    point current "$release"
+}
+
 install_units() { # of $release
-    local unit
-    for unit in "$release"/systemd/*.service; do
-        [[ ! -e $unit ]] || change install -m 644 "$unit" "$units/${unit##*/}"
+    local from=$release file
+    [[ -z $dry_run || -e $release ]] || from=$here
+    for file in "$from"/systemd/*.service; do
+        change place "$file" "$units/${file##*/}"
     done
     if ((systemd >= 254)); then
-        change install -D -m 644 "$release/systemd/systemd-254.conf" "$units/labelcam.service.d/10-systemd-254.conf"
+        change place "$from/systemd/systemd-254.conf" "$units/labelcam.service.d/10-systemd-254.conf"
     fi
-    change install -m 644 "$release/systemd/60-labelcam.rules" "$rules"
+    change place "$from/systemd/60-labelcam.rules" "$rules"
     change ln -sfn "$opt/current/bin/labelcam" "$program"
     change systemctl daemon-reload
-    change systemctl -q enable labelcam.service
     change reload_udev
+}
+
+place() { # FILE WHERE: at every moment the old one or the new one
+    install -D -m 644 "$1" "$2.new"
+    mv -f "$2.new" "$2"
 }
 
 reload_udev() { # for an Edge TPU that is plugged in already; not every container has udev
@@ -145,97 +135,97 @@ current() { # [NAME]: the release that the link leads to, if it is there
     echo "$opt/$name"
 }
 
-switch() {
-    undo=()
-    was=$(current) earlier=$(current previous)
-    worked=$(property ActiveState | grep -x active) || true
-    [[ -z $was || $was == "$release" ]] || point previous "$was"
-    point current "$release"
-}
-
 start() { # and leave alone what runs this very release
     invocation=
-    ! runs_release || return 0
+    [[ -z $rests ]] && ! runs_release || return 0
     invocation=$(property InvocationID)
-    change systemctl stop labelcam.service
     # The count of restarts, by which a crash loop is told, begins anew.
-    change systemctl reset-failed labelcam.service 2>/dev/null || true
-    change systemctl --no-block start labelcam.service
+    change systemctl reset-failed "$unit" 2>/dev/null || true
+    # One job: an installer that is killed between a stop and a start would leave nothing running.
+    change systemctl --no-block restart "$unit"
 }
 
 runs_release() { grep -qsa "^$release/" "/proc/$(property MainPID)/cmdline"; }
 
-is_ready() { # within ready_s; else why not is in $trouble
-    local until=$((SECONDS + ready_s)) patience=$((SECONDS + 10))
-    [[ -z $dry_run ]] || return 0
-    while ((SECONDS < until)); do
-        # What is told of the one before is not of interest.
-        [[ $(property InvocationID) != "${invocation:-none}" ]] || { sleep 0.2 && continue; }
-        case $(property ActiveState) in
-            active) return 0 ;;
-            failed) break ;;
-            *) (($(property NRestarts) < 3)) || break ;;
-        esac
-        # Nothing worked before, and there is no camera yet: it goes on waiting without us.
-        [[ $worked || $(property StatusText) != camera* ]] || ((SECONDS < patience)) || break
-        sleep 0.5
-    done
-    trouble=$(property StatusText)
-    trouble=${trouble:-see journalctl -u labelcam}
-    return 1
+become_ready() {
+    gets_ready || die 1 "${release##*/} is installed and does not work: $trouble; labelcam doctor tells more"
+    first_label
 }
 
-ready_or_back() { # only what worked before is owed to work again
-    local failed=${release##*/}
-    is_ready && return
-    [[ $was != "$release" ]] || was=$(current previous)
-    if [[ $worked && $was && $was != "$release" ]]; then
-        say "$failed is not ready: $trouble"
-        release=$was
-        install_units
-        point current "$release"
-        if [[ $earlier && $earlier != "$was" ]]; then point previous "$earlier"; else change rm -f "$opt/previous"; fi
-        start
-        change rm -rf "${releases:?}/$failed"
-        is_ready || die 1 "$failed failed, and ${was##*/} does not start again either: $trouble"
-        die 1 "upgrade to $failed failed; ${was##*/} works again, and nothing else was changed"
+prove_in_service() { # where there is a release to go back to
+    if [[ $good && $good != "$release" && -z $rests && -z $dry_run ]]; then
+        say "Watching it for $steady_s s: if it ends, ${good##*/} returns"
+        is_steady || die 1 "${release##*/} ended soon after READY: $trouble"
     fi
-    [[ $(property ActiveState) == activating && $(property NRestarts) == 0 ]] ||
-        die 1 "labelcam is installed and does not work: $trouble; labelcam doctor tells more"
-    say "labelcam is installed and waits: $trouble"
+}
+
+approve() { [[ $rests ]] || point good "$release"; }
+
+gets_ready() { # within ready_s; else why not is in $trouble
+    local until=$((SECONDS + ready_s)) id
+    [[ -z $dry_run && -z $rests ]] || return 0
+    while ((SECONDS < until)); do
+        id=$(property InvocationID)
+        # What is told of the one before is not of interest.
+        [[ $id && $id != "${invocation:-none}" ]] || { sleep 0.2 && continue; }
+        restarts=$(property NRestarts)
+        case $(property ActiveState) in
+            active) return 0 ;;
+            failed | inactive) break ;;
+            *) ((restarts < 3)) || break ;;
+        esac
+        sleep 0.5
+    done
+    name_trouble
+}
+
+is_steady() { # for steady_s; else why not is in $trouble
+    local until=$((SECONDS + steady_s))
+    while ((SECONDS < until)); do
+        if ! is_up || [[ $(property NRestarts) != "$restarts" ]]; then
+            name_trouble
+            return
+        fi
+        sleep 0.5
+    done
+}
+
+name_trouble() {
+    trouble=$(property StatusText)
+    trouble=${trouble:-see journalctl -u ${unit%.service}}
+    return 1
 }
 
 first_label() {
     local until=$((SECONDS + 10)) status
     [[ -z $dry_run ]] || return 0
+    [[ -z $rests ]] || { say "${release##*/} is installed; $unit is stopped and disabled, as it was" && return; }
     status=$(property StatusText)
-    while [[ $status == *'no label yet'* ]] && ((SECONDS < until)); do
+    while [[ $status == *@('no label yet'|'camera starting')* ]] && ((SECONDS < until)); do
         sleep 0.5
         status=$(property StatusText)
     done
     say "${release##*/}: $status"
-    say "The log: journalctl -fu labelcam   How it is: systemctl status labelcam, labelcam doctor"
-    say "Its configuration: $config; after a change: systemctl reload labelcam"
+    say "The log: journalctl -fu ${unit%.service}   How it is: systemctl status ${unit%.service}, labelcam doctor"
+    say "Its configuration: $config; after a change: systemctl reload ${unit%.service}"
 }
 
 remove_old_releases() {
     local old
     for old in "$releases"/*; do
-        [[ $old == "$(current)" || $old == "$(current previous)" || ! -e $old ]] || change rm -rf "$old"
+        [[ $old == "$(current)" || $old == "$(current previous)" || $old == "$(current good)" || ! -e $old ]] ||
+            change rm -rf "$old"
     done
 }
 
-swap_releases() {
-    was=$(current)
-    release=$(current previous)
-    [[ $release && $release != "$was" ]] || die 1 'there is no earlier release to go back to'
-    install_units
-    point previous "$was"
-    point current "$release"
+choose_earlier() { # the last good one, if that is not the one to leave
+    for release in "$good" "$earlier" "$releases"/*; do
+        [[ $release == "$was" || ! -e $release/.complete ]] || return 0
+    done
+    die 1 'there is no earlier release to go back to'
 }
 
 remove_service() {
-    local unit
     for unit in labelcam-screen.service labelcam.service labelcam-adopt.service; do
         [[ ! -e $units/$unit ]] || change systemctl -q disable --now "$unit"
         change rm -f "$units/$unit"
@@ -252,15 +242,36 @@ remove_rest() {
         say "Left: ${config%/*}, $state and the user labelcam; --uninstall --purge removes them too"
         return
     fi
+    # The password's folder stays: it is systemd's, and others may look for theirs in it.
     change rm -rf "${config%/*}" "$state" "$password" "$units/labelcam.service.d"
-    [[ ! -d ${password%/*} ]] || change rmdir --ignore-fail-on-non-empty "${password%/*}"
     ! getent passwd labelcam >/dev/null || change userdel labelcam
 }
 
 take_back() { # on the way out
-    local status=$? i
+    local status=$? i failed=${release##*/}
+    trap '' HUP INT TERM PIPE
     ((status)) && [[ -z $dry_run ]] || return 0
-    for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
-        eval "${undo[i]}"
-    done
+    if [[ -z $switched ]]; then
+        for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
+            eval "${undo[i]}"
+        done
+    elif [[ $good && $good != "$release" ]]; then
+        # In a condition no step that fails ends the ones after it.
+        if go_back; then
+            say "install.sh: ${action/install/upgrade} to $failed failed; ${good##*/} works again, and nothing else was changed"
+        else
+            say "install.sh: ${action/install/upgrade} to $failed failed, and ${good##*/} does not start again either: $trouble"
+        fi
+    fi
+}
+
+go_back() {
+    local failed=$release
+    release=$good
+    install_units
+    point current "$release"
+    if [[ $earlier && $earlier != "$release" ]]; then point previous "$earlier"; else rm -f "$opt/previous"; fi
+    start
+    [[ -z $built ]] || rm -rf "$failed"
+    gets_ready
 }

@@ -15,7 +15,8 @@ import pytest
 
 from tests.install.test_install import PYTHON, ROOT, TOOLS, check_failure
 
-MORE_TOOLS = ["chmod", "cp", "cut", "find", "ln", "ls", "mv", "readlink", "rmdir", "sleep"]
+MORE_TOOLS = ["chmod", "cp", "cut", "find", "head", "ln", "ls", "mktemp", "mv", "readlink"]
+MORE_TOOLS += ["rmdir", "sleep"]
 MORE_TOOLS += ["sort", "sync", "touch", "xargs"]
 
 # Under Debian's names; each writes down what it was asked to do.
@@ -28,6 +29,7 @@ STANDINS = {
     "runuser": 'echo "doctor ${*: -1}" >>"$FAKE_LOG"; exit ${FAKE_DOCTOR-0}',
     "df": 'printf "Filesystem M Used Available\\n/dev/x 9 1 ${FAKE_MB-4000} 9 /\\n"',
     "udevadm": "exit 1",
+    "systemd-analyze": 'grep -H garbage "${@:4}" /dev/null',
     # Owners are root's to give; here a plain user runs this.
     "install": """
         kept=()
@@ -41,11 +43,20 @@ STANDINS = {
         case "$*" in
             --version) echo "systemd ${FAKE_SYSTEMD-252} (x)" ;;
             "show -P ActiveState"*) cat "$FAKE_ROOT/active" 2>/dev/null || echo inactive ;;
-            "show -P NRestarts"*) echo "${FAKE_RESTARTS-0}" ;;
+            "show -P NRestarts"*)
+                dies=$FAKE_ROOT/opt/labelcam/current/systemd/dies
+                [[ ! -e $dies ]] || { [[ -s $dies ]] && FAKE_RESTARTS=1; echo x >"$dies"; }
+                echo "${FAKE_RESTARTS-0}" ;;
             "show -P InvocationID"*) cat "$FAKE_ROOT/started" 2>/dev/null || true ;;
             "show -P StatusText"*) echo "${FAKE_STATUS-cat 0.9}" ;;
             show*) echo 0 ;;
-            "--no-block start"*)
+            *disable*) echo "systemctl $*" >>"$FAKE_LOG"; rm -rf "$WANTS" ;;
+            *enable*)
+                echo "systemctl $*" >>"$FAKE_LOG"
+                mkdir -p "$WANTS"
+                ln -sf x "$WANTS/${*: -1}"
+                ;;
+            "--no-block restart"*)
                 echo "start $(readlink "$FAKE_ROOT/opt/labelcam/current")" >>"$FAKE_LOG"
                 echo x >>"$FAKE_ROOT/started"
                 state=active
@@ -73,6 +84,7 @@ class System:
             "etc/udev/rules.d",
             "usr/local/bin",
             "var/lib",
+            "var/tmp",
             "run/lock",
             "run/systemd/system",
         ):
@@ -90,6 +102,10 @@ class System:
         text = checks.read_text()
         assert text.count("\nroot= #") == 1
         checks.write_text(text.replace("\nroot= #", f"\nroot='{self.root}' #"))
+        service = self.checkout / "systemd/install-service.sh"
+        text = service.read_text()
+        assert text.count("\nsteady_s=60 ") == 1
+        service.write_text(text.replace("\nsteady_s=60 ", "\nsteady_s=1 "))
         self.bin.mkdir()
         for tool in (*TOOLS, *MORE_TOOLS):
             found = shutil.which(tool)
@@ -117,6 +133,7 @@ class System:
             "PATH": str(self.bin),
             "FAKE_ROOT": str(self.root),
             "FAKE_LOG": str(self.log),
+            "WANTS": str(self.root / "etc/systemd/system/multi-user.target.wants"),
             "REAL_INSTALL": str(shutil.which("install")),
             **self.env,
         }
@@ -279,13 +296,130 @@ def test_a_release_that_does_not_get_ready_gives_way_to_the_old_one(system: Syst
     assert system.done()[-1] == "start releases/1.1.0"
 
 
-def test_a_service_that_did_not_work_before_is_not_gone_back_to(system: System) -> None:
+def test_a_first_release_that_does_not_get_ready_stays(system: System) -> None:
+    (system.checkout / "systemd/broken").touch()
+    check_failure(system.run(), 1, "does not work", "labelcam doctor")
+    assert (system.link("current"), system.link("good")) == ("1.0.0", "")
+
+
+@pytest.mark.slow
+def test_the_last_release_that_was_ready_outlives_bad_ones(system: System) -> None:
     system.well()
     (system.root / "active").write_text("failed\n")
-    system.version("1.1.0")
     (system.checkout / "systemd/broken").touch()
-    check_failure(system.run("--upgrade"), 1, "does not work", "labelcam doctor")
-    assert system.link("current") == "1.1.0"
+    for number in ("1.1.0", "1.2.0"):
+        system.version(number)
+        check_failure(system.run("--upgrade"), 1, f"upgrade to {number} failed; 1.0.0 works again")
+        assert (system.link("current"), system.link("good")) == ("1.0.0", "1.0.0")
+        assert system.releases() == {"1.0.0"}
+
+
+@pytest.mark.slow
+def test_a_release_that_ends_soon_after_ready_gives_way_to_the_old_one(system: System) -> None:
+    system.well()
+    system.version("1.1.0")
+    (system.checkout / "systemd/dies").touch()
+    check_failure(system.run("--upgrade"), 1, "upgrade to 1.1.0 failed; 1.0.0 works again")
+    assert (system.link("current"), system.link("good")) == ("1.0.0", "1.0.0")
+
+
+def test_an_installer_that_is_ended_while_it_watches_goes_back(system: System) -> None:
+    system.well()
+    system.version("1.1.0")
+    command = [str(system.checkout / "install.sh"), "--upgrade"]
+    with subprocess.Popen(
+        command, env=system.environment, stderr=subprocess.PIPE, text=True
+    ) as installer:
+        assert installer.stderr
+        for line in installer.stderr:
+            if line.startswith("Watching it"):
+                installer.terminate()
+                break
+        _, said = installer.communicate(timeout=20)
+    assert installer.returncode == 1
+    assert "upgrade to 1.1.0 failed; 1.0.0 works again" in said
+    assert (system.link("current"), system.link("good")) == ("1.0.0", "1.0.0")
+
+
+@pytest.mark.parametrize("step", ["daemon-reload", "--no-block restart labelcam.service"])
+def test_what_fails_after_the_switch_is_named_and_taken_back(system: System, step: str) -> None:
+    system.well()
+    system.version("1.1.0")
+    real = (system.bin / "systemctl").read_text().split("\n", 1)[1]
+    system.program(
+        "systemctl",
+        f'[[ $* != "{step}" || -e $FAKE_LOG.f ]] || {{ touch "$FAKE_LOG.f"; exit 1; }}\n{real}',
+    )
+    result = system.run("--upgrade")
+    check_failure(result, 1, "upgrade to 1.1.0 failed; 1.0.0 works again")
+    assert f"stopped at: systemctl {step} (status 1)" in result.stderr
+    assert '"$@"' not in result.stderr
+    assert system.releases() == {"1.0.0"}
+
+
+@pytest.mark.parametrize("unit", ["labelcam.service", "labelcam-adopt.service"])
+def test_a_unit_that_systemd_does_not_take_changes_nothing(system: System, unit: str) -> None:
+    system.well()
+    before = system.files()
+    system.version("1.1.0")
+    (system.checkout / "systemd" / unit).write_text("garbage\n")
+    words = "does not take the units of 1.1.0", unit, "garbage", "nothing was changed"
+    check_failure(system.run("--upgrade"), 1, *words)
+    assert system.files() == before
+    assert system.link("current") == "1.0.0"
+
+
+@pytest.mark.slow
+def test_rollback_from_a_wreck(system: System) -> None:
+    system.well()
+    system.version("1.1.0")
+    system.well("--upgrade")
+    (system.root / "opt/labelcam/current").unlink()
+    (system.root / "etc/systemd/system/labelcam.service").unlink()
+    (system.root / "active").write_text("failed\n")
+    system.well("--rollback")
+    assert (system.link("current"), system.link("good")) == ("1.1.0", "1.1.0")
+    assert (system.root / "etc/systemd/system/labelcam.service").exists()
+
+
+def test_upgrade_leaves_alone_what_is_stopped_and_disabled(system: System) -> None:
+    system.well()
+    (system.root / "etc/systemd/system/multi-user.target.wants/labelcam.service").unlink()
+    (system.root / "active").write_text("inactive\n")
+    system.done()
+    system.version("1.1.0")
+    assert "as it was" in system.well("--upgrade")
+    done = system.done()
+    assert not [line for line in done if "enable" in line or line.startswith("start")]
+    assert (system.link("current"), system.link("good")) == ("1.1.0", "1.0.0")
+
+
+def test_upgrade_takes_the_packages_of_the_release_before(system: System) -> None:
+    system.well()
+    packages = "venv/lib/python3.11/site-packages/pygame/x.py"
+    first = system.root / "opt/labelcam/releases/1.0.0" / packages
+    first.parent.mkdir()
+    first.touch()
+    system.version("1.1.0")
+    system.well("--upgrade")
+    assert (system.root / "opt/labelcam/releases/1.1.0" / packages).samefile(first)
+
+
+def test_packages_of_another_python_are_not_taken_in_silence(system: System) -> None:
+    system.well()
+    python = (system.bin / "python3").read_text().replace("version=3.11", "version=3.12")
+    (system.bin / "python3").write_text(python)
+    assert "added to 1.0.0 are of another Python" in system.well("--upgrade")
+
+
+def test_a_mask_that_keeps_others_out_does_not_reach_the_service(system: System) -> None:
+    before = os.umask(0o077)
+    try:
+        system.well()
+    finally:
+        os.umask(before)
+    for path in ("opt/labelcam", "opt/labelcam/releases/1.0.0/venv/lib", "etc/labelcam"):
+        assert (system.root / path).stat().st_mode & 0o777 == 0o755, path
 
 
 def test_a_crash_loop_is_not_waited_for(system: System) -> None:
@@ -308,19 +442,18 @@ def test_rollback_goes_there_and_back(system: System) -> None:
 
 
 def test_uninstall_leaves_configuration_and_state_and_purge_nothing(system: System) -> None:
+    password = system.root / "etc/credstore/labelcam.mqtt-password"
+    password.parent.mkdir()
     before = system.files()
     system.env["FAKE_SYSTEMD"] = "257"
     system.well()
     (system.root / "var/lib/labelcam").mkdir()
-    password = system.root / "etc/credstore/labelcam.mqtt-password"
-    password.parent.mkdir()
     password.write_text("secret\n")
     assert "--purge removes them too" in system.well("--uninstall")
     left = system.files() - before
     assert left == {
         "etc/labelcam",
         "etc/labelcam/config.toml",
-        "etc/credstore",
         "etc/credstore/labelcam.mqtt-password",
         "var/lib/labelcam",
     }
@@ -342,6 +475,8 @@ def test_dry_run_prints_every_step_and_changes_nothing(system: System) -> None:
         assert step in steps
     for step in ("install", "ln", "mv", "systemctl"):
         assert step in steps
+    for unit in ("labelcam.service", "labelcam-screen.service", "labelcam-adopt.service"):
+        assert f"/etc/systemd/system/{unit}\n" in result.stdout
     system.well()
     before = system.files()
     system.done()
@@ -411,6 +546,8 @@ def test_checks_come_first_and_change_nothing(
         (("--upgrade", "--rollback"), "do not go together"),
         (("--purge",), "--purge goes with --uninstall"),
         (("--offline",), "--offline takes a folder"),
+        (("--upgrade", "/nonexistent"), "--upgrade takes one signed file"),
+        (("--upgrade", "/etc/passwd", "--offline", "/tmp"), "and --offline"),
         (("--rollback", "--offline", "/tmp"), "--offline does not go with --rollback"),
     ],
 )

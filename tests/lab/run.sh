@@ -12,7 +12,7 @@ suite=${1:?which Debian?} job=${2:?which job?}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 lab=${LABELCAM_LAB:-$here/../shared/lab}
 testdata=${LABELCAM_TESTDATA:-$here/../shared/testdata}
-job_s=${JOB_S:-420}
+job_s=${JOB_S:-600}
 
 not_run() {
     printf '!!! NOT RUN: %s on %s: %s\n' "$job" "$suite" "$*" >&2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The service's whole life under a real systemd: bad beginnings that change nothing, install,
-# labels at a broker, SIGKILL, hung inference, bad configuration, reload, upgrade, a broken
-# upgrade, rollback and uninstall; at the end no file, user or unit is left.
+# labels at a broker, SIGKILL, hung inference, bad configuration, reload, no camera, footage,
+# upgrades that are good, bad, killed, and from one signed file, rollback and uninstall; at the end no file, user or
+# unit is left.
 # Runs as root in a guest that may be thrown away; see run.sh.
 set -Eeuo pipefail
 trap 'echo "service: line $LINENO: $BASH_COMMAND: status $?" >&2' ERR
@@ -31,6 +32,8 @@ within() { # SECONDS WHAT COMMAND…: until it is true
 is() { [[ $(property "$1") == "$2" ]]; }
 
 says() { journalctl -u labelcam.service --since "@$since" -o cat | grep -q "$1"; }
+
+unit_is() { [[ $(systemctl "$1" "${3:-labelcam}.service" 2>/dev/null) == "$2" ]]; }
 
 installer() { "$checkout/install.sh" "$@" --offline /wheels; }
 
@@ -79,6 +82,12 @@ label_comes() { # MS WORD
     labels_since "$1" | grep -q "\"label\":\"$2"
 }
 
+signer() { # of releases
+    apt-get -qq -y install minisign >/dev/null 2>&1 ||
+        { apt-get -qq update && apt-get -qq -y install minisign; } >/dev/null 2>&1 ||
+        fail 'no minisign to sign a release with'
+}
+
 scene() { # ten minutes of coffee and cat, three seconds each
     local i name
     mkdir /srv/scene
@@ -115,6 +124,10 @@ bad_beginnings() {
     rm /usr/local/bin/labelcam
     refused 'takes a folder of wheels' "$checkout/install.sh" --offline /nonexistent
     refused 'holds no wheels' "$checkout/install.sh" --offline /srv/scene
+    mkdir /tmp/32
+    printf '#!/bin/sh\necho 32\n' >/tmp/32/getconf
+    chmod +x /tmp/32/getconf
+    refused 'this system is 32-bit' env PATH="/tmp/32:$PATH" "$checkout/install.sh"
     mkdir /tmp/old
     printf '#!/bin/sh\necho 3.9\n' >/tmp/old/python3
     chmod +x /tmp/old/python3
@@ -128,6 +141,7 @@ bad_beginnings() {
         "$checkout/install.sh"
     installer --dry-run >/tmp/dry
     grep -q 'would run: useradd' /tmp/dry || fail '--dry-run names no step'
+    grep -q 'would run: .*/etc/systemd/system/labelcam-screen.service' /tmp/dry || fail '--dry-run names no unit'
     everything >/tmp/after
     diff /tmp/before /tmp/after || fail 'what was refused has changed something'
 }
@@ -141,7 +155,7 @@ install() { # after one that was killed in the middle; two at once
     begun=$(now_ms)
     installer >/tmp/other 2>&1 &
     sleep 0.2
-    installer >/tmp/said 2>&1 || { cat /tmp/said && fail 'install'; }
+    (umask 077 && installer >/tmp/said 2>&1) || { cat /tmp/said && fail 'install'; }
     wait $! || { cat /tmp/other && fail 'the other installer'; }
     cat /tmp/other /tmp/said
     echo "FIGURE install, twice at once: $(($(now_ms) - begun)) ms"
@@ -273,14 +287,61 @@ new_release() { # VERSION: in $checkout
 
 current() { basename "$(readlink /opt/labelcam/current)"; }
 
+runs() { # RELEASE: READY, and as that
+    is ActiveState active && [[ $(current) == "$1" ]] &&
+        grep -q "^/opt/labelcam/releases/$1/" "/proc/$(property MainPID)/cmdline"
+}
+
+no_camera() { # a state like another: READY, and a reload works at once
+    local begun
+    begun=$(now_ms)
+    sed -i 's|^source = .*|source = "/dev/video99"|' "$config"
+    timeout 20 systemctl reload labelcam.service || fail 'reload to a camera that is absent'
+    within 10 'word of the camera' status_says 'camera lost'
+    timeout 20 systemctl restart labelcam.service || fail 'a start without a camera'
+    timeout 20 systemctl reload labelcam.service || fail 'reload without a camera'
+    echo "FIGURE reload, restart and reload without a camera: $(($(now_ms) - begun)) ms"
+    within 10 'word of the camera' status_says 'camera lost'
+    labelcam doctor >/tmp/doctor 2>&1 || true
+    grep -q 'waits for its camera' /tmp/doctor || { cat /tmp/doctor && fail 'doctor does not tell of the camera'; }
+    sleep 35 # longer than the watchdog
+    [[ $(property NRestarts) == 0 ]] || fail 'waiting for a camera ended in a restart'
+    sed -i 's|^source = .*|source = "footage"|' "$config"
+    systemctl reload labelcam.service || fail 'reload to the footage'
+    within 20 'the footage' status_says 'frames/s'
+    sleep 15 # longer than the footage
+    is ActiveState active || fail 'the footage ended the service'
+    within 20 'the footage, once more' status_says 'frames/s'
+    cp /srv/good.toml "$config"
+    systemctl restart labelcam.service
+    within 20 'labels' label_comes "$(now_ms)" ''
+}
+
+status_says() { [[ $(property StatusText) == *"$1"* ]]; }
+
 upgrade() {
     local begun sum
     sum=$(sha256sum "$config")
+    # A minute is long here.
+    sed -i 's/^steady_s=60 /steady_s=8 /' "$checkout/systemd/install-service.sh"
     new_release 9.0.1
+    /opt/labelcam/current/venv/bin/python -m pip install -q --no-index --find-links /wheels flatbuffers
+    systemctl -q disable labelcam.service
+    # What an owner's own drop-in says wrong is the owner's.
+    mkdir -p /etc/systemd/system/labelcam.service.d
+    printf '[Service]\nGibberish=yes\n' >/etc/systemd/system/labelcam.service.d/mine.conf
     begun=$(now_ms)
     installer --upgrade || fail 'upgrade'
+    rm /etc/systemd/system/labelcam.service.d/mine.conf
+    systemctl daemon-reload
     echo "FIGURE upgrade: $(($(now_ms) - begun)) ms"
-    [[ $(current) == 9.0.1 && $sum == "$(sha256sum "$config")" ]] || fail 'not upgraded, or configured anew'
+    runs 9.0.1 || fail 'not upgraded'
+    [[ $sum == "$(sha256sum "$config")" ]] || fail 'configured anew'
+    unit_is is-enabled disabled || fail 'the upgrade enabled what was disabled'
+    systemctl -q enable labelcam.service
+    /opt/labelcam/current/venv/bin/python -c 'import flatbuffers' || fail 'the upgrade lost an added package'
+    echo "FIGURE two releases: $(du -sm /opt/labelcam | cut -f1) MB, one: $(du -sm /opt/labelcam/current/ | cut -f1) MB"
+    (($(du -sm /opt/labelcam | cut -f1) <= 350)) || fail 'two releases take too much'
     begun=$(now_ms)
     installer
     echo "FIGURE once more, nothing to do: $(($(now_ms) - begun)) ms"
@@ -296,16 +357,135 @@ broken_upgrades() {
     refused 'does not pass its self-test' installer --upgrade
     [[ $(current) == 9.0.1 && ! -e /opt/labelcam/releases/9.0.2 ]] || fail 'a broken release was left'
     cp /srv/coffee.jpg "$checkout/models/footage/coffee.jpg"
+    cp "$checkout/device/node.py" /srv/node.py
     sed -i 's/^    def _main_loop(self) -> None:/&\n        raise SystemExit(1)/' "$checkout/device/node.py"
-    refused 'upgrade to 9.0.2 failed; 9.0.1 works again' installer --upgrade
-    [[ $(current) == 9.0.1 ]] || fail 'not rolled back'
-    is ActiveState active || fail 'the old release does not run'
+    goes_back 9.0.2
+    sed 's/^        self._service.report(health)$/&\n        if now > self._started_at + 4:\n            raise SystemExit(1)/' \
+        /srv/node.py >"$checkout/device/node.py"
+    goes_back 9.0.2
+    cp /srv/node.py "$checkout/device/node.py"
+}
+
+goes_back() { # NUMBER: of a bad release; the good one runs on, and the bad one is gone
+    refused "upgrade to $1 failed; 9.0.1 works again" installer --upgrade
+    runs 9.0.1 || fail "not back on 9.0.1 but on $(current)"
+    [[ $(find /opt/labelcam/releases -mindepth 1 -maxdepth 1 | wc -l) == 2 ]] || fail 'a broken release was left'
     within 20 'labels' label_comes "$(now_ms)" ''
+}
+
+bad_units() { # refused before the switch where systemd says so, else taken back
+    local unit=$checkout/systemd/labelcam.service
+    new_release 9.0.3
+    cp "$unit" /srv/unit
+    echo 'Gibberish=yes' >>"$unit"
+    refused 'systemd does not take the units of 9.0.3' installer --upgrade
+    sed '/^ExecStart=/d' /srv/unit >"$unit"
+    refused 'systemd does not take the units of 9.0.3' installer --upgrade
+    echo 'not even a unit' >"$unit"
+    refused 'systemd does not take the units of 9.0.3' installer --upgrade
+    runs 9.0.1 || fail 'a refused unit has changed something'
+    sed 's/^User=.*/User=nobody-of-that-name/' /srv/unit >"$unit"
+    goes_back 9.0.3
+    # Told by the name of the step: systemd itself fails, once.
+    mkdir -p /tmp/fails
+    cp /srv/unit "$unit"
+    cat >/tmp/fails/systemctl <<'END'
+#!/bin/sh
+[ "$*" != daemon-reload ] || [ -e /tmp/fails/once ] || { touch /tmp/fails/once && exit 1; }
+exec /usr/bin/systemctl "$@"
+END
+    chmod +x /tmp/fails/systemctl
+    PATH=/tmp/fails:$PATH goes_back 9.0.3 | tee /tmp/said
+    rm /tmp/fails/once
+    PATH=/tmp/fails:$PATH installer --upgrade >/tmp/said 2>&1 && fail 'was to fail'
+    grep -q 'switch stopped at: systemctl daemon-reload' /tmp/said || { cat /tmp/said && fail 'no step by name'; }
+    runs 9.0.1 || fail 'not back'
+}
+
+killed_upgrades() { # at any moment: what ran runs on, or the new one does
+    local after
+    new_release 9.0.4
+    for after in 0.3 1 2 3 4 5 6 8; do
+        timeout -s KILL "$after" "$checkout/install.sh" --upgrade --offline /wheels >/tmp/killed 2>&1 || true
+        within 60 "READY after a kill at $after s" is ActiveState active
+        [[ -e /opt/labelcam/good/.complete ]] || fail "killed at $after s: the good release is gone"
+    done
+    installer --upgrade || fail 'the upgrade after those that were killed'
+    runs 9.0.4 || fail 'not upgraded'
+    [[ $(readlink /opt/labelcam/good) == releases/9.0.4 ]] || fail 'good is not what is READY'
+}
+
+screen() { # where the unit for a screen is the one in use; nspawn has no screen for it
+    mkdir -p /run/systemd/system/labelcam-screen.service.d
+    printf '[Service]\nStandardInput=null\nTTYPath=\nTTYReset=no\nTTYVHangup=no\nTTYVTDisallocate=no\nExecStart=\n%s\n' \
+        "$(grep ^ExecStart= "$checkout/systemd/labelcam.service")" >/run/systemd/system/labelcam-screen.service.d/lab.conf
+    systemctl daemon-reload
+    systemctl -q disable --now labelcam.service
+    systemctl -q enable labelcam-screen.service
+    systemctl start labelcam-screen.service
+    new_release 9.0.5
+    installer --upgrade || fail 'upgrade with a screen'
+    unit_is is-active active labelcam-screen || fail 'the screen is dark'
+    [[ $(current) == 9.0.5 ]] || fail 'no upgrade with a screen'
+    unit_is is-active inactive || fail 'the service took the camera from the screen'
+    unit_is is-enabled disabled || fail 'the service will take the camera from the screen'
+    systemctl -q disable --now labelcam-screen.service
+    new_release 9.0.6
+    installer --upgrade || fail 'upgrade of what is stopped and disabled'
+    unit_is is-active inactive || fail 'was started by an upgrade'
+    unit_is is-active inactive labelcam-screen || fail 'the screen was started by an upgrade'
+    rm -r /run/systemd/system/labelcam-screen.service.d
+    systemctl daemon-reload
+    systemctl -q enable --now labelcam.service
+    installer --upgrade || fail 'the same, running'
+    runs 9.0.6 || fail 'not upgraded'
+}
+
+pack() { # VERSION KEY: /srv/VERSION.tar, signed
+    new_release "$1"
+    PYTHON=/opt/labelcam/current/venv/bin/python "$checkout/systemd/pack-release.sh" "/srv/$1.tar" \
+        --no-index --find-links /wheels
+    minisign -S -s "/srv/$2.key" -m "/srv/$1.tar" >/dev/null
+}
+
+archive() { # one signed file, and no network
+    local key file=/srv/9.0.7.tar
+    for key in ours theirs; do minisign -G -W -p "/srv/$key.pub" -s "/srv/$key.key" >/dev/null; done
+    /opt/labelcam/current/venv/bin/python -m pip uninstall -q -y flatbuffers
+    echo flatbuffers >>"$checkout/requirements.txt"
+    pack 9.0.3 ours
+    pack 9.0.8 theirs
+    pack 9.0.7 ours
+    refused 'there is no key' "$checkout/install.sh" --upgrade "$file"
+    cp /srv/ours.pub /etc/labelcam/release.pub
+    refused 'signed with another key' "$checkout/install.sh" --upgrade /srv/9.0.8.tar
+    refused 'older than 9.0.6' "$checkout/install.sh" --upgrade /srv/9.0.3.tar
+    mv "$file.minisig" /srv/kept
+    refused 'only a signed release' "$checkout/install.sh" --upgrade "$file"
+    sed 's/^trusted comment: /&not /' /srv/kept >"$file.minisig"
+    refused 'does not match its signature' "$checkout/install.sh" --upgrade "$file"
+    mv /srv/kept "$file.minisig"
+    cp "$file" /srv/good.tar
+    printf x | dd of="$file" bs=1 seek=100000 conv=notrunc status=none
+    refused 'does not match its signature' "$checkout/install.sh" --upgrade "$file"
+    mv /srv/good.tar "$file"
+    runs 9.0.6 || fail 'a refused archive has changed something'
+    unshare --net "$checkout/install.sh" --upgrade "$file" || fail 'upgrade from an archive'
+    runs 9.0.7 || fail 'not upgraded from the archive'
+    /opt/labelcam/current/venv/bin/python -c 'import flatbuffers' || fail 'its wheels were not taken'
+    ! compgen -G '/var/tmp/labelcam.*' || fail 'what was unpacked is still there'
 }
 
 rollback() {
     "$checkout/install.sh" --rollback || fail 'rollback'
-    [[ $(current) == "$first" ]] || fail "rolled back to $(current), not $first"
+    runs 9.0.6 || fail "rolled back to $(current)"
+    within 20 'labels' label_comes "$(now_ms)" ''
+    # From any state: no unit, no current release, nothing that runs.
+    systemctl stop labelcam.service
+    echo '' >/etc/systemd/system/labelcam.service
+    rm /opt/labelcam/current
+    /opt/labelcam/releases/9.0.7/install.sh --rollback || fail 'rollback of a wreck'
+    runs 9.0.6 || fail "the wreck is rolled back to $(current)"
     within 20 'labels' label_comes "$(now_ms)" ''
 }
 
@@ -314,6 +494,7 @@ uninstall() {
     [[ -e $config && -d /var/lib/labelcam ]] || fail 'configuration or state is gone'
     ! systemctl cat labelcam.service >/dev/null 2>&1 || fail 'the unit is still there'
     "$checkout/install.sh" --uninstall --purge
+    [[ -d /etc/credstore ]] || fail 'the folder of credentials is gone'
     [[ ! -e /etc/credstore/labelcam.mqtt-password ]] || fail 'the password is still there'
     everything >/tmp/after
     diff /tmp/before /tmp/after || fail 'something is left'
@@ -321,20 +502,26 @@ uninstall() {
 
 cp -r /host/checkout "$checkout"
 wheels
+signer
 scene
+mkdir -p /etc/credstore
 everything >/tmp/before
 bad_beginnings
 broker
 install
-first=$(current)
 unit
 page
 killed
 reload
 hung
 bad_configuration
+no_camera
 upgrade
 broken_upgrades
+bad_units
+killed_upgrades
+screen
+archive
 rollback
 uninstall
 echo "service: all is well after $SECONDS s"
