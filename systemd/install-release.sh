@@ -93,7 +93,7 @@ trim_packages() { # what no start reads: a quarter of 290 MB
 }
 
 write_launcher() {
-    printf '#!%s\nimport sys\n\nsys.path[0] = "%s"\nfrom device.cli import main\n\nsys.exit(main())\n' \
+    printf '#!%s\nimport sys\n\nsys.path[0] = "%s"\nfrom device.__main__ import main\n\nsys.exit(main())\n' \
         "$venv/bin/python" "$release" >"$release/bin/labelcam"
     chmod 755 "$release/bin/labelcam"
 }

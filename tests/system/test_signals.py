@@ -31,10 +31,18 @@ def test_each_signal_sets_its_flag_and_handlers_are_given_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_hang_up_is_left_alone_where_nothing_reloads() -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    with Signals(reloads=False):
-        assert signal.getsignal(signal.SIGHUP) is before
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_what_the_terminal_sends_stops_unless_it_is_ignored(number: signal.Signals) -> None:
+    with Signals(reloads=False) as signals:
+        signal.raise_signal(number)
+        assert (signals.stop, signals.reload) == (True, False)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Signals(reloads=False) as signals:
+            signal.raise_signal(number)
+            assert not signals.stop
+    finally:
+        signal.signal(number, before)
 
 
 class _Ready:
