@@ -80,7 +80,7 @@ def hold(page: Page, label: str, pictures: int) -> None:
     page.fill("#teach-label", label)
     page.locator("#teach-hold").hover()
     page.mouse.down()
-    until(lambda: page.inner_text("#teach-said").startswith(f"{pictures} pictures"), 30)
+    until(lambda: page.inner_text("#teach-said") == f"{pictures} pictures of “{label}”", 30)
     page.mouse.up()
     until(lambda: page.locator(f'#taught [data-group="{label}"]').count() == 1)
 
@@ -101,13 +101,16 @@ def test_two_labels_by_the_page(
         page = open_page(url)
         until(lambda: page.evaluate(PICTURE))
         until(lambda: page.inner_text("#label") == "espresso")
-        hold(page, "my cup", 4)
-        until(lambda: "cat" in page.inner_text("#label").lower(), 40)
-        hold(page, "the cat/#", 4)
-        until(lambda: page.inner_text("#label") == "the cat/#")
-        assert page.inner_text("#scores li:first-child .name") == "the cat/#"
-        assert page.locator('#taught [data-group="my cup"] [data-entry]').count() >= 4
+        keep(page, "page-teach-before")
+        hold(page, "my cup", 5)
         page.set_viewport_size({"width": 1280, "height": 1180})
+        keep(page, "page-teach-first")
+        until(lambda: "cat" in page.inner_text("#label").lower(), 40)
+        hold(page, "the cat/#", 5)
+        until(lambda: page.inner_text("#label") == "the cat/#")
+        until(lambda: "Right in" in page.inner_text("#teach-grade"))
+        assert page.inner_text("#scores li:first-child .name") == "the cat/#"
+        assert page.locator('#taught [data-group="my cup"] [data-entry]').count() >= 5
         keep(page, "page-teach")
         page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
