@@ -160,6 +160,7 @@ class Node:
         now = time.monotonic()
         self._light.restore(now)
         self._feeds.update_heads()
+        self._feeds.keep_doubts()
         self._feeds.update_meters()
         sinks = tuple(outlet.look() for outlet in self._sinks)
         health = self._health.report(now, self._interval_s, sinks)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -23,6 +24,11 @@ from device.pipeline.groups import Groups
 from device.system.text import printable
 from device.teach.head import Head, HeadFile
 
+# Two labels as close as this are a doubt, and so is one that was held as briefly.
+_CLOSE = 0.2
+_BRIEF_S = 2.0
+# A scene that stays in doubt would fill the ring with one picture.
+_DOUBT_EVERY_S = 30.0
 _log = logging.getLogger("labelcam.node")
 
 # Of each frame, so many of the model's best labels go out: what the page, the window and a
@@ -100,6 +106,8 @@ class Channel:
         self._snapshot_due = False
         self._large_due = False
         self._sample: Future[Sample] | None = None
+        self._doubt: Sample | None = None
+        self._doubt_due = -math.inf
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,6 +133,8 @@ class Channel:
         if self._sample is not None:
             self._hand_out_sample(frame)
         decision = self._decider.update(scores, frame.captured_at)
+        if self._settings.teach.doubts:
+            self._look_for_doubt(scores, decision, frame)
         decide_ms = (time.perf_counter() - scored) * 1e3
         now = time.monotonic()
         # A replay that runs faster than it was recorded is ahead of the clock.
@@ -265,6 +275,21 @@ class Channel:
         sample, self._sample = self._sample, None
         assert sample is not None
         sample.set_result(Sample(self.classifier.features(), frame))
+
+    def take_doubt(self) -> "Sample | None":
+        """A frame of which it was not sure since the last call, to be named by somebody."""
+        doubt, self._doubt = self._doubt, None
+        return doubt
+
+    def _look_for_doubt(self, scores: Scores, decision: Decision | None, frame: Frame) -> None:
+        """Keep a frame where two labels are close, or where one was given up soon after."""
+        if frame.captured_at < self._doubt_due or not self.classifier.can_be_taught:
+            return
+        best = np.sort(scores)[-2:]
+        is_close = float(best[-1] - best[0]) < _CLOSE
+        if is_close or (decision is not None and decision.held_s < _BRIEF_S):
+            self._doubt_due = frame.captured_at + _DOUBT_EVERY_S
+            self._doubt = Sample(self.classifier.features(), frame)
 
     def _take_snapshot(self, frame: Frame) -> Frame | None:
         if not self._snapshot_due or (self._large_due and frame.large is None):

@@ -25,6 +25,7 @@ from device.pipeline.channel import (
     PREDICTIONS,
     Channel,
     ChannelSettings,
+    Sample,
     camera_with,
     head_of,
     prove,
@@ -142,6 +143,27 @@ class Feeds:
         """Have each channel go on with what was taught since."""
         for channel in self.channels:
             channel.update_head()
+
+    def keep_doubts(self) -> None:
+        """Put what the channels were not sure of on disk, on a thread of its own."""
+        for channel in self.channels:
+            if (doubt := channel.take_doubt()) is not None:
+                threading.Thread(
+                    target=self._keep_doubt,
+                    args=(channel, doubt),
+                    name="labelcam-doubts",
+                    daemon=True,
+                ).start()
+
+    def _keep_doubt(self, channel: Channel, doubt: Sample) -> None:
+        from device.teach.teacher import picture_of
+
+        try:
+            picture = picture_of(doubt.frame, doubt.features, channel.camera, keep=True)
+            with self.teacher(channel.name) as teacher:
+                teacher.lessons.add_doubt(picture, self._settings.teach.doubts)
+        except TeachError as error:
+            _log.warning("camera %s: a doubt is lost: %s", channel.name, error)
 
     def wait_until_open(self, stop: Callable[[], bool]) -> None:
         """Wait for every camera, or until ``stop()``. Raises what opening one raised."""

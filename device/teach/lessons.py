@@ -22,6 +22,8 @@ from device.teach.head import Features
 from device.teach.learner import Samples
 
 DEFAULT_SET = "default"
+# The label of pictures that wait to be named; none that is taught is empty.
+UNNAMED = ""
 
 # So many changes can be undone; what they removed is kept as long.
 _UNDO_MAX = 20
@@ -98,6 +100,23 @@ class Lessons:
                 count += 1
         return count
 
+    def add_doubt(self, picture: Picture, most: int) -> None:
+        """Keep a picture to be named, and of those at most so many; no change to undo."""
+        with self._transaction():
+            self._insert(UNNAMED, picture, 0)
+            self._db.execute(
+                "DELETE FROM entries WHERE label = '' AND id NOT IN "
+                "(SELECT id FROM entries WHERE label = '' ORDER BY id DESC LIMIT ?)",
+                (most,),
+            )
+        self._drop_unused()
+
+    def forget_doubts(self) -> None:
+        """Delete every picture that waits to be named."""
+        with self._transaction():
+            self._db.execute("DELETE FROM entries WHERE label = ''")
+        self._drop_unused()
+
     def remove(self, entries: Sequence[int]) -> int:
         """Take entries out, as one change; returns how many there were."""
         with self._change(f"took {len(entries)} pictures out") as number:
@@ -141,18 +160,18 @@ class Lessons:
         """How many pictures each label has, in the order of the labels."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT label, count(*) FROM entries WHERE removed IS NULL "
+                "SELECT label, count(*) FROM entries WHERE removed IS NULL AND label <> '' "
                 "GROUP BY label ORDER BY label"
             ).fetchall()
         return dict(rows)
 
     def entries(self, label: str | None = None) -> list[Entry]:
-        """What is taught, oldest first."""
+        """What is taught, oldest first; of UNNAMED what waits to be named."""
         with self._explained():
             rows = self._db.execute(
                 "SELECT entries.id, label, digest, width, height, at, kept FROM entries "
                 "JOIN pictures ON pictures.id = picture WHERE removed IS NULL "
-                "AND (?1 IS NULL OR label = ?1) ORDER BY entries.id",
+                "AND (label = ?1 OR ?1 IS NULL AND label <> '') ORDER BY entries.id",
                 (label,),
             ).fetchall()
         return [Entry._make(row)._replace(kept=bool(row[-1])) for row in rows]
@@ -169,7 +188,8 @@ class Lessons:
         with self._explained():
             rows = self._db.execute(
                 "SELECT label, pictures.id, views, features FROM entries "
-                "JOIN pictures ON pictures.id = picture WHERE removed IS NULL ORDER BY entries.id"
+                "JOIN pictures ON pictures.id = picture "
+                "WHERE removed IS NULL AND label <> '' ORDER BY entries.id"
             )
             for label, picture, views, data in rows:
                 found = np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
@@ -189,13 +209,16 @@ class Lessons:
         return None
 
     def forget_pictures(self) -> int:
-        """Delete every picture and keep what was learned of it; returns how many there were."""
+        """Delete the pictures of every label and keep what was learned of them; how many."""
         with self._explained():
-            files = list((self.folder / "pictures").glob("*.jpg"))
-            for file in files:
-                file.unlink()
-            self._db.execute("UPDATE pictures SET kept = 0")
-        return len(files)
+            rows = self._db.execute(
+                "SELECT DISTINCT picture FROM entries JOIN pictures ON pictures.id = picture "
+                "WHERE label <> '' AND kept"
+            ).fetchall()
+            for (picture,) in rows:
+                self._file(picture).unlink(missing_ok=True)
+                self._db.execute("UPDATE pictures SET kept = 0 WHERE id = ?", (picture,))
+        return len(rows)
 
     def close(self) -> None:
         """Let the database go; may be called twice."""

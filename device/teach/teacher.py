@@ -87,8 +87,10 @@ class Teacher:
         return self.learn()
 
     def move(self, entries: Sequence[int], label: str) -> Lesson | None:
-        """Put pictures under another label."""
+        """Put pictures under another label; those that waited for one are kept as others are."""
         self.lessons.move(entries, label)
+        if not self._settings.keep_pictures:
+            self.lessons.forget_pictures()
         return self.learn()
 
     def rename(self, label: str, new: str) -> Lesson | None:

@@ -1,19 +1,25 @@
 """A device that is taught while it runs: what it says, and what it still knows after a restart."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from device import config
 from device.control.commands import Answer, Command
 from device.events import DeviceHealth, LabelChange, Observation
+from device.frames import Frame, PixelFormat
+from device.library import catalog
 from device.node import Node
 from device.recordings.pictures import read_picture
 from device.sinks.record import RecordSink
 from device.system.paths import state_directory
+from device.teach.lessons import UNNAMED
+from device.teach.teacher import Teacher, picture_of
 from tests.conftest import FOOTAGE
 from tests.sinks.examples import observation
 
@@ -58,11 +64,13 @@ class Teaching:
         self.health: DeviceHealth | None = None
         self._orders = orders
         self._words = words
-        self._began = False
+        self._began = self._is_over = False
 
     def _next(self) -> None:
         assert self.node is not None
-        if (order := next(self._orders, None)) is not None:
+        order = next(self._orders, None)
+        self._is_over = order is None
+        if order is not None:
             self.node.controller.submit(order, self._answered)
 
     def _answered(self, answer: Answer) -> None:
@@ -75,7 +83,8 @@ class Teaching:
             self._began = True
             self._next()
         self.said[seen.camera] = seen.label
-        if self.said == self._words and self.health and all(c.taught for c in self.health.cameras):
+        knows = self.health and all(camera.taught for camera in self.health.cameras)
+        if self._is_over and self.said == self._words and knows:
             self.node.restart()
 
     def change(self, change: LabelChange) -> None: ...
@@ -141,3 +150,41 @@ def test_a_damaged_head_leaves_the_labels_of_the_model(
     said = run(msgspec.structs.replace(settings, camera=settings.camera[:1]), [], {}, frames=20)
     assert said.said == {"coffee": "espresso"}
     assert "is damaged or cut short" in caplog.text
+
+
+def test_what_it_was_not_sure_of_waits_to_be_named(tmp_path: Path) -> None:
+    sink = RecordSink(tmp_path / "fog", 3600, 1 << 26, lossless=True)
+    for number in range(6):
+        pixels = np.full((240, 320, 3), 90 + 20 * number, np.uint8)
+        frame = Frame(pixels, PixelFormat.BGR, 320, 240, number, 40.0 * number)
+        sink.observe(msgspec.structs.replace(observation(), frame=frame))
+    sink.close()
+    settings = config.Config(
+        camera=(config.Camera(source=f"replay:{tmp_path / 'fog'}?pace=max"),),
+        model=config.Model(threads=1, delegate="xnnpack"),
+        teach=config.Teach(doubts=2),
+        terminal=config.Terminal(enabled=False),
+    )
+    Node(settings).run()
+    model = catalog.find(settings.model.name).file.sha256
+    with Teacher("default", model, settings.teach) as teacher:
+        deadline = time.monotonic() + 10
+        while not teacher.lessons.entries(UNNAMED) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        doubts = teacher.lessons.entries(UNNAMED)
+        assert 1 <= len(doubts) <= 2
+        assert all(teacher.lessons.picture(entry.id) for entry in doubts)
+        assert teacher.lessons.labels() == {}
+        teacher.move([entry.id for entry in doubts], "fog")
+        assert teacher.lessons.labels() == {"fog": len(doubts)}
+        # Named, they are kept as every other picture is: here, not at all.
+        assert not list(state_directory().rglob("*.jpg"))
+        frame = Frame(pixels, PixelFormat.BGR, 320, 240, 0, 0.0)
+        for _ in range(5):
+            features = np.ones(1280, np.float32)
+            picture = picture_of(frame, features, settings.camera[0], keep=True)
+            teacher.lessons.add_doubt(picture, 2)
+        assert len(teacher.lessons.entries(UNNAMED)) == 2
+        teacher.lessons.forget_doubts()
+        assert teacher.lessons.entries(UNNAMED) == []
+        assert not list(state_directory().rglob("*.jpg"))

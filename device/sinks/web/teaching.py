@@ -18,6 +18,7 @@ from device.config import Teach
 from device.control.commands import Device
 from device.errors import TeachError
 from device.system.text import one_line
+from device.teach.lessons import UNNAMED
 from device.teach.teacher import Grade, Teacher
 
 Result = TypeVar("Result")
@@ -32,9 +33,13 @@ class TaughtLabel(msgspec.Struct, frozen=True):
 
 
 class Lessons(msgspec.Struct, frozen=True):
-    """What a camera was taught; ``keeps_pictures`` says whether it keeps those to come."""
+    """What a camera was taught; ``keeps_pictures`` says whether it keeps those to come.
+
+    ``doubts`` are pictures of which it was not sure, which wait to be named.
+    """
 
     labels: tuple[TaughtLabel, ...]
+    doubts: tuple[int, ...]
     grade: Grade
     beside: bool
     keeps_pictures: bool
@@ -44,7 +49,9 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A change: ``entries`` are moved or removed, ``label`` removed, renamed or moved to."""
 
     camera: str
-    action: Literal["move", "remove", "remove_label", "rename", "undo", "forget_pictures"]
+    action: Literal[
+        "move", "remove", "remove_label", "rename", "undo", "forget_pictures", "forget_doubts"
+    ]
     entries: tuple[int, ...] = ()
     label: str = ""
     name: str = ""
@@ -115,7 +122,8 @@ class Teaching:
             for label in teacher.lessons.labels()
         )
         settings = self._settings
-        return Lessons(labels, teacher.grade, settings.beside, settings.keep_pictures)
+        doubts = tuple(entry.id for entry in teacher.lessons.entries(UNNAMED))
+        return Lessons(labels, doubts, teacher.grade, settings.beside, settings.keep_pictures)
 
 
 def _apply(teacher: Teacher, correction: Correction) -> None:
@@ -132,6 +140,8 @@ def _apply(teacher: Teacher, correction: Correction) -> None:
             teacher.undo()
         case "forget_pictures":
             teacher.lessons.forget_pictures()
+        case "forget_doubts":
+            teacher.lessons.forget_doubts()
 
 
 def _json(value: msgspec.Struct) -> Response:

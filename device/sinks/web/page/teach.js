@@ -18,6 +18,12 @@ export function watchTeach(state) {
   hold.oncontextmenu = (event) => event.preventDefault();
   $("teach-label").onkeydown = (event) => event.key === "Enter" && hold.focus();
   $("teach-undo").onclick = () => correct({ action: "undo" });
+  $("doubts-forget").onclick = () => correct({ action: "forget_doubts" });
+  $("doubts-name").onclick = () => {
+    const label = $("teach-label").value.trim();
+    label ? correct({ action: "move", label, entries: [...chosen] }) : $("teach-label").focus();
+  };
+  $("doubts").onclick = ({ target }) => target.dataset.entry && choose(target, Number(target.dataset.entry));
   $("teach-forget").onclick = () => correct({ action: "forget_pictures" });
   $("taught").onclick = ({ target }) => {
     const { entry, act, label } = target.dataset;
@@ -85,12 +91,14 @@ function choose(button, entry) {
 }
 
 function showChosen() {
-  $("teach-out").hidden = !chosen.size;
+  $("teach-out").hidden = $("doubts-name").hidden = !chosen.size;
   for (const button of document.querySelectorAll("[data-act=move]")) button.hidden = !chosen.size;
 }
 
-function show({ labels, grade, beside, keeps_pictures }) {
+function show({ labels, doubts, grade, beside, keeps_pictures }) {
   chosen.clear();
+  $("doubtful").hidden = !doubts.length;
+  $("doubts").replaceChildren(...doubts.map((entry) => picture(entry, "a doubt")));
   $("teach-labels").replaceChildren(...labels.map(({ label }) => new Option(label, label)));
   $("taught").replaceChildren(...labels.map(group));
   const kept = labels.some((one) => one.kept.length);
