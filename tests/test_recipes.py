@@ -22,6 +22,7 @@ from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
 from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat
+from device.inference import runtimes
 from device.inference.interpreter import Interpreter
 from device.inference.runtimes import DELEGATES, DelegateRequest, OpenedDelegate
 from device.inference.xnnpack import XnnpackDelegate
@@ -181,7 +182,9 @@ def test_a_stage_that_spares_work(
     assert all(one.frame.number % 2 == 0 for one in seen.observed)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime has no wheel")
+@pytest.mark.skipif(
+    "tflite-runtime" not in runtimes.installed(), reason="tflite-runtime is not installed"
+)
 def test_a_delegate(colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DELEGATES, "dummy", __name__)
     settings: Any = msgspec.structs.replace(
