@@ -27,7 +27,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``labelcam`` with these arguments, by default the process's; returns the exit code."""
     _open_closed_streams()
-    _quiet_opencv()
+    _set_up_libraries()
     # Where nobody else waits for what a thread could not cope with, it is said as here.
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _complain_of_thread
@@ -84,10 +84,15 @@ def _tell_service_manager(problem: str) -> None:
         Notifier().status(problem)
 
 
-def _quiet_opencv() -> None:
-    """Keep OpenCV's and FFmpeg's own messages off the terminal; read when they are loaded."""
+def _set_up_libraries() -> None:
+    """Say what libraries read when they are loaded.
+
+    OpenCV and FFmpeg keep their own messages off the terminal. NumPy's linear algebra, of which
+    only learning has much, leaves the other cores to the loop.
+    """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _parser() -> Parser:
