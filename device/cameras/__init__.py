@@ -6,7 +6,6 @@ Importing this package costs nothing: each kind is imported when a source asks f
 import re
 import threading
 from importlib import import_module
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from device import config
@@ -56,13 +55,7 @@ class Camera(Protocol):
         """The camera itself; leaving the block closes it."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

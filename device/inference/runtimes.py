@@ -7,11 +7,11 @@ import contextlib
 import importlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -38,13 +38,24 @@ DELEGATES: dict[str, str] = {
 }
 
 
-class NativeDelegate(Protocol):
-    """What ``experimental_delegates`` takes: it must outlive the interpreter."""
+class NativeDelegate:
+    """What ``experimental_delegates`` takes: it must outlive the interpreter.
 
-    def _get_native_delegate_pointer(self) -> int | None: ...
+    Its constructor makes the TfLiteDelegate*, which ``close`` destroys.
+    """
+
+    _pointer: int | None = None
+    _destroy: Callable[[int], None]
+
+    def _get_native_delegate_pointer(self) -> int | None:
+        """The TfLiteDelegate*, by the name under which the runtime asks for it."""
+        return self._pointer
 
     def close(self) -> None:
         """Free the delegate; only after the interpreter that uses it is gone."""
+        pointer, self._pointer = self._pointer, None
+        if pointer:
+            self._destroy(pointer)
 
 
 class DelegateRequest(NamedTuple):

@@ -7,11 +7,10 @@ make a delegate with flags of one's own (x86-64 and aarch64; the armv7l wheel ha
 
 import ctypes
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 from device.errors import DelegateError
-from device.inference.runtimes import DelegateRequest, OpenedDelegate
+from device.inference.runtimes import DelegateRequest, NativeDelegate, OpenedDelegate
 
 # TFLITE_XNNPACK_DELEGATE_FLAG_QS8 and _QU8, tensorflow/lite/delegates/xnnpack/
 # xnnpack_delegate.h at TensorFlow 2.14: take signed and unsigned 8-bit operators.
@@ -40,10 +39,9 @@ class _Options(ctypes.Structure):
     )
 
 
-class XnnpackDelegate:
-    """An XNNPACK delegate that takes quantized operators, for ``experimental_delegates``.
+class XnnpackDelegate(NativeDelegate):
+    """An XNNPACK delegate that takes quantized operators.
 
-    It must outlive the interpreter that it was given to; ``close`` frees it.
     Raises DelegateError where tflite-runtime's library does not export XNNPACK.
     """
 
@@ -55,13 +53,12 @@ class XnnpackDelegate:
                 "delegate xnnpack: this 32-bit build of tflite-runtime has none; "
                 'use delegate = "auto" or a 64-bit system'
             )
-        self._pointer: int | None = None
         library: Any = ctypes.CDLL(importlib.import_module(_LIBRARY).__file__)
         try:
             defaults = library.TfLiteXNNPackDelegateOptionsDefault
             create = library.TfLiteXNNPackDelegateCreate
             flags = library.TfLiteXNNPackDelegateGetFlags
-            self._delete: Callable[[int], None] = library.TfLiteXNNPackDelegateDelete
+            self._destroy = library.TfLiteXNNPackDelegateDelete
         except AttributeError:
             raise DelegateError(
                 "delegate xnnpack: this build of tflite-runtime does not export it; "
@@ -88,13 +85,3 @@ class XnnpackDelegate:
                 "delegate xnnpack: this build of tflite-runtime has other options than 2.14; "
                 "pip install tflite-runtime==2.14.0"
             )
-
-    def _get_native_delegate_pointer(self) -> int | None:
-        """The TfLiteDelegate*, by the name under which the runtime asks for it."""
-        return self._pointer
-
-    def close(self) -> None:
-        """Free the delegate; only after the interpreter that uses it is gone."""
-        pointer, self._pointer = self._pointer, None
-        if pointer:
-            self._delete(pointer)

@@ -1,6 +1,5 @@
 """A picture to its features, on the CPU, for whoever teaches without a running device."""
 
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -83,14 +82,7 @@ class Embedder:
         self._interpreter.close()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -6,31 +6,29 @@ Whatever stands in the way is a ``DelegateError`` of its own, with its remedy.
 import ctypes
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from device.errors import DelegateError
 from device.inference.edgetpu.device import choose_device
+from device.inference.runtimes import NativeDelegate
 
 _BUILDS: Final = "https://github.com/feranick/libedgetpu/releases"
 # e_machine of the ELF header.
 _MACHINES: Final = {3: "32-bit x86", 40: "32-bit ARM", 62: "x86-64", 183: "aarch64"}
 
 
-class EdgetpuDelegate:
-    """The delegate that libedgetpu makes for a device, for ``experimental_delegates``.
+class EdgetpuDelegate(NativeDelegate):
+    """The delegate that libedgetpu makes for a device.
 
-    It must outlive the interpreter that it was given to; ``close`` frees it. One thread,
-    always the same, must make it, use it and close it: libedgetpu leaks otherwise.
+    One thread, always the same, must make it, use it and close it: libedgetpu leaks otherwise.
     Raises DelegateError, as ``choose_device`` does.
     """
 
     def __init__(self, library: str, device: str) -> None:
-        self._pointer: int | None = None
         self.device = choose_device(device)
         plugin = load_library(library)
-        self._destroy: Callable[[int], None] = plugin.tflite_plugin_destroy_delegate
+        self._destroy = plugin.tflite_plugin_destroy_delegate
         self._pointer, words = create_delegate(plugin, device)
         if not self._pointer:
             # libedgetpu itself gives no reason.
@@ -39,16 +37,6 @@ class EdgetpuDelegate:
                 f"{f' ({words})' if words else ''}; another program may hold it, or it lost power: "
                 "end that program, else plug it in again"
             )
-
-    def _get_native_delegate_pointer(self) -> int | None:
-        """The TfLiteDelegate*, by the name under which the runtime asks for it."""
-        return self._pointer
-
-    def close(self) -> None:
-        """Free the delegate; only after the interpreter that uses it is gone."""
-        pointer, self._pointer = self._pointer, None
-        if pointer:
-            self._destroy(pointer)
 
 
 def create_delegate(plugin: Any, device: str) -> tuple[int | None, str]:
