@@ -6,8 +6,9 @@ from pathlib import Path
 from device.cameras import REMEDY, Camera, Request
 from device.errors import CameraError, UsageError
 from device.recordings.pictures import is_picture
+from device.system.paths import MODELS
 
-FOOTAGE = Path(__file__).resolve().parents[2] / "models" / "footage" / "demo.mp4"
+FOOTAGE = MODELS / "footage" / "demo.mp4"
 
 
 def open_source(request: Request) -> Camera:

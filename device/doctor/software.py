@@ -15,6 +15,7 @@ from device.inference.runtimes import RUNTIMES
 from device.library import catalog
 from device.pipeline.classifier import Classifier
 from device.recordings.pictures import read_picture
+from device.system.paths import MODELS
 
 _PICTURE, _LABEL = "coffee.jpg", "espresso"
 _INSTALL = "sudo ./install.sh"
@@ -102,7 +103,7 @@ def look(settings: config.Model) -> tuple[Description, Prediction]:
         settings = msgspec.structs.replace(settings, delegate="auto")
     shipped = replace(catalog.find(config.Model().name), twin=None)
     with Classifier(shipped, open_engine(shipped, settings)) as classifier:
-        classifier.classify(read_picture(catalog.MODELS / "footage" / _PICTURE))
+        classifier.classify(read_picture(MODELS / "footage" / _PICTURE))
         return classifier.description, classifier.top(1)[0]
 
 

@@ -18,9 +18,7 @@ from device.errors import LabelsError, ModelError
 from device.library import tflite_file
 from device.library.labels import check_labels, embedded_labels, read_labels
 from device.library.tflite_file import TfliteFile
-from device.system.paths import state_directory
-
-MODELS = Path(__file__).resolve().parents[2] / "models"
+from device.system.paths import MODELS, state_directory
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

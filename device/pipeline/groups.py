@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from device.errors import ConfigError
 from device.system.files import read_file
+from device.system.paths import MODELS
 
-EVERYDAY = Path(__file__).resolve().parents[2] / "models" / "labels" / "groups.toml"
+EVERYDAY = MODELS / "labels" / "groups.toml"
 
 _MAX_BYTES = 1 << 20
 

@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The models, labels and footage that come with labelcam: in the package where it was installed
+# from a wheel, beside it in a checkout.
+MODELS = next(path for path in (_PACKAGE / "_models", _PACKAGE.parent / "models") if path.is_dir())
+
 
 def state_directory() -> Path:
     """The directory for fetched models, choices and undelivered events; it may not exist yet.

@@ -14,6 +14,7 @@ import pytest
 from device import __version__
 from device.cli import COMMANDS, main
 from device.library import catalog
+from device.system.paths import MODELS
 
 ROOT = Path(__file__).parent.parent.parent
 FOOTAGE = ROOT / "models" / "footage"
@@ -364,7 +365,7 @@ def test_run_into_a_pipe_that_closes() -> None:
 def test_bad_models_and_label_files(
     tmp_path: Path, colours: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    embedded = (catalog.MODELS / "efficientnet-lite0-224-int8.tflite").read_bytes()
+    embedded = (MODELS / "efficientnet-lite0-224-int8.tflite").read_bytes()
     files = {
         "truncated.tflite": (embedded[:100_000], "truncated or corrupt"),
         "empty.tflite": (b"", "is empty (0 bytes)"),

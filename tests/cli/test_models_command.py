@@ -15,6 +15,7 @@ from device.errors import FetchError
 from device.library import catalog
 from device.library.catalog import Entry, LabelFile, ModelFile, ModelInput
 from device.library.fetch import Fetcher
+from device.system.paths import MODELS
 from tests.tiny import colour_model, edgetpu_model, failing_model
 from tests.tls_server import Behaviour, TlsServer, answer, tls_server
 
@@ -198,7 +199,7 @@ def test_show_of_a_model_that_is_not_here_says_how_to_get_it(
 
 def test_show_names_the_background_row(testdata: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = testdata / "models" / "mobilenet_v2_1.0_224_quant.tflite"
-    labels = catalog.MODELS / "labels" / "imagenet-1000.txt"
+    labels = MODELS / "labels" / "imagenet-1000.txt"
     assert main(["models", "show", str(model), "--labels", str(labels)]) == 1
     out = capsys.readouterr().out
     assert 'the model has a "background" class: add it as the first line' in _shown(out, "problem")

@@ -19,10 +19,11 @@ from device.errors import (
 from device.inference import xnnpack
 from device.inference.interpreter import Interpreter
 from device.inference.runtimes import RUNTIMES
-from device.library import catalog, tflite_file
+from device.library import tflite_file
+from device.system.paths import MODELS
 from tests.tiny import failing_model, softmax_alone
 
-EMBEDDED = catalog.MODELS / "efficientnet-lite0-224-int8.tflite"
+EMBEDDED = MODELS / "efficientnet-lite0-224-int8.tflite"
 
 
 def _installed() -> str:

@@ -11,6 +11,7 @@ import pytest
 from device.errors import LabelsError, ModelError
 from device.library import catalog
 from device.library.labels import read_labels
+from device.system.paths import MODELS
 from tests.tiny import colour_model, edgetpu_model
 
 EMBEDDED = "efficientnet-lite0-224-int8"
@@ -25,7 +26,7 @@ def test_the_embedded_model_by_name() -> None:
 
 def test_a_copy_of_a_known_model_finds_its_labels_by_hash(tmp_path: Path) -> None:
     path = tmp_path / "mine.tflite"
-    path.write_bytes((catalog.MODELS / f"{EMBEDDED}.tflite").read_bytes())
+    path.write_bytes((MODELS / f"{EMBEDDED}.tflite").read_bytes())
     model = catalog.find(str(path))
     assert model.name == "mine"
     assert model.labels == catalog.find(EMBEDDED).labels
@@ -193,7 +194,7 @@ def test_fetched_models_are_found_with_their_labels_and_twin(
 def test_what_ships_is_as_the_catalogue_says() -> None:
     shipped = 0
     for name, entry in catalog.entries().items():
-        path = catalog.MODELS / entry.cpu.file
+        path = MODELS / entry.cpu.file
         if not path.exists():
             assert entry.cpu.url or entry.built_by, name
             continue
@@ -266,7 +267,7 @@ def test_models_of_the_test_data_are_as_the_catalogue_says(testdata: Path) -> No
 
 def test_the_shipped_names_are_in_the_order_of_corals(testdata: Path) -> None:
     theirs = read_labels(testdata / "labels" / "imagenet_labels.txt")
-    ours = read_labels(catalog.MODELS / "labels" / "imagenet-1000.txt")
+    ours = read_labels(MODELS / "labels" / "imagenet-1000.txt")
     assert theirs[0] == "background"
     differing = {
         (their.partition(",")[0], our)

@@ -9,12 +9,12 @@ import pytest
 
 from device.config import Decide
 from device.errors import ConfigError
-from device.library import catalog
 from device.library.labels import read_labels
 from device.pipeline.decider import Decider
 from device.pipeline.groups import EVERYDAY, Rollup, load_groups, read_groups
+from device.system.paths import MODELS
 
-LABELS = read_labels(catalog.MODELS / "labels" / "imagenet-1000.txt")
+LABELS = read_labels(MODELS / "labels" / "imagenet-1000.txt")
 
 
 def test_every_member_of_the_shipped_groups_is_a_class() -> None:

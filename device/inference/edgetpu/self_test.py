@@ -9,9 +9,9 @@ from device.errors import DelegateError, ModelError
 from device.events import Tensor
 from device.inference.interpreter import Interpreter
 from device.inference.preprocess import Preprocessor
-from device.library.catalog import MODELS
 from device.library.tflite_file import TfliteFile
 from device.recordings.pictures import read_picture
+from device.system.paths import MODELS
 
 # A self-test must not turn on rounding, so the first picture counts on which the CPU is this
 # sure, as the share by which its best score leads, or else the one on which it is surest.
