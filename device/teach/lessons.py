@@ -10,13 +10,15 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from device.errors import TeachError
 from device.events import UNAVAILABLE
 from device.system.files import replace_file
+from device.system.text import printable
+from device.teach.database import Database
 from device.teach.head import Features
 from device.teach.learner import Samples
 
@@ -28,19 +30,6 @@ UNNAMED = ""
 _UNDO_MAX = 20
 _LABEL_MAX = 64
 LABELS_MAX = 200
-_BUSY_S = 30.0
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pictures (
-    id INTEGER PRIMARY KEY, digest BLOB NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    views INTEGER NOT NULL, features BLOB NOT NULL, at REAL NOT NULL, kept INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures (id),
-    label TEXT NOT NULL, added INTEGER NOT NULL, removed INTEGER);
-CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS entries_removed ON entries (removed, label);
-"""
 
 
 class Picture(NamedTuple):
@@ -69,7 +58,7 @@ class Entry(NamedTuple):
     kept: bool
 
 
-class Lessons:
+class Lessons(Database):
     """One set of lessons in ``folder``; for one thread.
 
     ``model`` is the SHA-256 of the model whose features are taught. Raises TeachError where
@@ -77,26 +66,18 @@ class Lessons:
     """
 
     def __init__(self, folder: Path, model: str) -> None:
-        self.folder = folder
+        super().__init__(folder, model)
         self.head_file = folder / "head"
-        with self._explained():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(folder / "lessons.db", timeout=_BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
-            self._check_model(model)
 
     def add(self, label: str, pictures: Iterable[Picture]) -> int:
         """Put pictures under a label, as one change; returns how many. Raises TeachError."""
         check_label(label)
         count = 0
         with self._change(f"added pictures to {label!r}") as number:
-            if label not in self.labels() and len(self.labels()) >= LABELS_MAX:
-                raise TeachError(f"there are {LABELS_MAX} labels already; remove one first")
             for picture in pictures:
                 self._insert(label, picture, number)
                 count += 1
+            self._check_room()
         return count
 
     def add_doubt(self, picture: Picture, most: int) -> None:
@@ -191,11 +172,13 @@ class Lessons:
                 "WHERE removed IS NULL AND label <> '' ORDER BY entries.id"
             )
             for label, picture, views, data in rows:
-                found = np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
+                found = _features(views, data)
                 found = found if mirror else found[:1]
                 features.append(found)
                 classes += [labels.index(label)] * len(found)
                 pictures += [picture] * len(found)
+            if len({found.shape[1] for found in features}) > 1:
+                raise sqlite3.DataError("its features do not fit together")
         width = features[0].shape[1] if features else 0
         stacked = np.concatenate(features) if features else np.zeros((0, width), np.float32)
         return Samples(stacked, np.array(classes, np.intp), np.array(pictures, np.intp)), labels
@@ -207,9 +190,24 @@ class Lessons:
             return self._file(row[0]).read_bytes() if row else None
         return None
 
+    def pictures(self, label: str) -> Iterator[Picture]:
+        """All that is known of the pictures of a label, oldest first."""
+        for entry in self.entries(label):
+            with self._explained():
+                row = self._db.execute(
+                    "SELECT views, features FROM pictures JOIN entries ON pictures.id = picture "
+                    "WHERE entries.id = ?",
+                    (entry.id,),
+                ).fetchone()
+                if row is None:  # somebody has removed it since
+                    continue
+                features = _features(*row)
+            jpeg = self.picture(entry.id)
+            yield Picture(features, entry.digest, entry.width, entry.height, jpeg)
+
     def forget_pictures(self) -> int:
         """Delete the pictures of every label and keep what was learned of them; how many."""
-        with self._explained():
+        with self._transaction():
             rows = self._db.execute(
                 "SELECT DISTINCT picture FROM entries JOIN pictures ON pictures.id = picture "
                 "WHERE label <> '' AND kept"
@@ -218,31 +216,6 @@ class Lessons:
                 self._file(picture).unlink(missing_ok=True)
                 self._db.execute("UPDATE pictures SET kept = 0 WHERE id = ?", (picture,))
         return len(rows)
-
-    def close(self) -> None:
-        """Let the database go; may be called twice."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_model(self, model: str) -> None:
-        self._db.execute("INSERT OR IGNORE INTO about VALUES ('model', ?)", (model,))
-        self._db.execute("INSERT OR IGNORE INTO about VALUES ('version', ?)", (str(_VERSION),))
-        about = dict(self._db.execute("SELECT key, value FROM about"))
-        if about["version"] != str(_VERSION):
-            raise TeachError(f"{self.folder} is of another version of labelcam; teach anew")
-        if about["model"] == model:
-            return
-        if self._db.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
-            raise TeachError(
-                f"{self.folder} was taught on another model; go back to that model, or remove "
-                "the folder and teach anew"
-            )
-        self._db.execute("UPDATE about SET value = ? WHERE key = 'model'", (model,))
 
     def _insert(self, label: str, picture: Picture, number: int) -> None:
         cursor = self._db.execute(
@@ -281,7 +254,12 @@ class Lessons:
                     (label, number, entry),
                 )
                 moved += 1
+        self._check_room()
         return moved
+
+    def _check_room(self) -> None:
+        if len(self.labels()) > LABELS_MAX:
+            raise TeachError(f"there are {LABELS_MAX} labels already; remove one first")
 
     def _of_label(self, label: str) -> list[int]:
         found = [entry.id for entry in self.entries(label)]
@@ -304,49 +282,31 @@ class Lessons:
             self._db.execute("DELETE FROM entries WHERE removed <= ?", (number - _UNDO_MAX,))
         self._drop_unused()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
-
     def _drop_unused(self) -> None:
         """Delete pictures that no entry names, and files that no picture names."""
-        with self._explained():
+        with self._transaction():
             self._db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture FROM entries)")
+        # In a transaction of its own: a file of another's that is not committed has no name yet,
+        # and a file whose deletion is not committed may still be wanted.
+        with self._transaction():
             named = {self._file(row[0]) for row in self._db.execute("SELECT id FROM pictures")}
             for file in (self.folder / "pictures").glob("*.jpg"):
                 if file not in named:
                     file.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what the disk and the database raise into TeachError."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            reason = "somebody else is teaching" if "locked" in str(error) else str(error)
-            raise TeachError(f"{self.folder}: {reason}; try again") from None
-        except sqlite3.Error as error:
-            raise TeachError(
-                f"{self.folder}: the lessons are damaged ({error}); remove the folder, or put a "
-                "copy in its place"
-            ) from None
-        except OSError as error:
-            raise TeachError(f"{self.folder} cannot be written: {error.strerror}") from None
+
+def _features(views: int, data: bytes) -> Features:
+    try:
+        return np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
+    except ValueError as error:
+        raise sqlite3.DataError(str(error)) from None
 
 
 def check_label(label: str) -> None:
     """Raise TeachError unless this can be a label."""
     if not label.strip() or label != label.strip():
         raise TeachError(f"label {label!r}: give a word without blanks around it")
-    if len(label) > _LABEL_MAX or not label.isprintable():
+    if len(label) > _LABEL_MAX or printable(label) != label:
         raise TeachError(
             f"label {label[:_LABEL_MAX]!r}: give {_LABEL_MAX} printable characters at most"
         )
