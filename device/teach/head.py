@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import stat
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from device.errors import HeadError
 from device.system.files import replace_file
 from device.system.paths import state_directory
+from device.system.text import printable
 
 Features = NDArray[np.float32]
 Scores = NDArray[np.float32]
@@ -137,6 +139,9 @@ class Head:
     @classmethod
     def _unpacked(cls, stored: _Stored) -> Self:
         count, width = len(stored.labels), stored.features
+        named = all(label and printable(label) == label for label in stored.labels)
+        if not named or len(set(stored.labels)) < count:
+            raise ValueError("its labels are no names")
         numbers = (stored.power, stored.temperature, stored.ridge)
         if not (0 < count <= _MAX_LABELS and 0 < width <= _MAX_FEATURES):
             raise ValueError(f"it has {count} labels and {width} features")
@@ -203,7 +208,10 @@ def folder_of(name: str) -> Path:
 def read_head(path: Path) -> Head:
     """The head in a file. Raises HeadError where it cannot be read or is none."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for a writer
+            raise HeadError(path, "is no file; teach again")
+        if found.st_size > _MAX_BYTES:
             raise HeadError(path, f"has over {_MAX_BYTES >> 20} MB and is no head")
         return Head.decode(path.read_bytes(), path)
     except FileNotFoundError:
