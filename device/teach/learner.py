@@ -12,7 +12,7 @@ of each class is its weight (imprinting: Qi, Brown and Lowe, 2018).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from device.teach.head import Features, Head, normalized
 
 Classes = NDArray[np.intp]
+# A shrinkage, logits and distances.
+_Judged = tuple[float, NDArray[np.float64], NDArray[np.float64]]
 
 POWER = 0.5
 _SHRINKAGES = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.014, 0.02, 0.03, 0.05, 0.1, 0.2)
@@ -108,7 +110,7 @@ def learn(
         mean=fit.mean.astype(np.float32),
         weights=weights.astype(np.float32),
         bias=bias.astype(np.float32),
-        basis=fit.basis.T.astype(np.float32),
+        basis=fit.basis.T.astype(np.float32, order="C"),
         gains=fit.gains(shrinkage).astype(np.float32),
     )
     return Lesson(head, _estimate(scores, samples, first, count))
@@ -161,16 +163,16 @@ class _Fit:
         weights = (self.means - damped @ self.basis.T) / self.ridge(shrinkage)
         return weights, -0.5 * (self.means * weights).sum(1)
 
-    def judge(
-        self, z: NDArray[np.float64], shrinkage: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Logits (rows, classes) of features, and squared distances (rows,)."""
+    def judge(self, z: NDArray[np.float64]) -> Iterator[_Judged]:
+        """Logits (rows, classes) of features, and squared distances (rows,), by shrinkage."""
         q = z - self.mean
-        weights, bias = self.weights(shrinkage)
-        logits = q @ weights.T + bias
-        along = q @ self.basis
-        spread = (q**2).sum(1) - (along**2 * self.gains(shrinkage)).sum(1)
-        return logits, spread / self.ridge(shrinkage) - 2 * logits.max(1)
+        along, near = q @ self.basis, q @ self.means.T
+        lengths, own = (q**2).sum(1), (self.means**2).sum(1)
+        for shrinkage in _SHRINKAGES:
+            gains, ridge = self.gains(shrinkage), self.ridge(shrinkage)
+            bias = 0.5 * (own - self._along**2 @ gains)
+            logits = (near - (along * gains) @ self._along.T - bias) / ridge
+            yield shrinkage, logits, (lengths - along**2 @ gains) / ridge - 2 * logits.max(1)
 
 
 class _HeldOut(NamedTuple):
@@ -191,9 +193,8 @@ def _cross_validate(z: NDArray[np.float64], samples: Samples, count: int) -> _He
     for number in range(folds.max() + 1):
         inside, outside = folds != number, folds == number
         fit = _Fit(z[inside], Samples(*(part[inside] for part in samples)), count)
-        for shrinkage in _SHRINKAGES:
-            judged = fit.judge(z[outside], shrinkage)
-            scores[shrinkage][outside], distances[shrinkage][outside] = judged
+        for shrinkage, logits, far in fit.judge(z[outside]):
+            scores[shrinkage][outside], distances[shrinkage][outside] = logits, far
     first = np.zeros(len(z), np.bool_)
     first[np.unique(samples.pictures, return_index=True)[1]] = True
     return _HeldOut(scores, distances, first)
@@ -244,7 +245,10 @@ def _estimate(
     confusion = np.zeros((count, count), np.intp)
     np.add.at(confusion, (classes, predicted), 1)
     accuracy = float((predicted == classes).mean())
-    spread = math.sqrt(accuracy * (1 - accuracy) / len(classes))
+    # As if two more were right and two more wrong (Agresti and Coull, 1998): ten of ten that
+    # are right are no certainty.
+    share = (accuracy * len(classes) + 2) / (len(classes) + 4)
+    spread = math.sqrt(share * (1 - share) / (len(classes) + 4))
     return Estimate(accuracy, spread, confusion, predicted)
 
 
