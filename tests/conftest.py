@@ -10,8 +10,9 @@ import pytest
 
 from device import config
 from device.frames import Frame, PixelFormat, Pixels
-from device.inference import choice
-from device.inference.edgetpu import device, proof
+from device.inference import choice, proof
+from device.inference.edgetpu import device
+from device.inference.edgetpu import proof as edgetpu_proof
 from device.inference.edgetpu.owner import owner
 from device.inference.pool import open_engine
 from device.inference.runtimes import Choice
@@ -51,6 +52,12 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "candidates", lambda *_: ())
 
 
+@pytest.fixture(autouse=True)
+def _no_model_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, no child tries a model before it is loaded."""
+    monkeypatch.setattr(proof, "prove", lambda *_: None)
+
+
 @pytest.fixture
 def colours(tmp_path: Path) -> Callable[..., Path]:
     """Makes a model that tells red, green and blue pictures apart, with its label file."""
@@ -80,7 +87,7 @@ def standin(
     (tmp_path / "root/dev/apex_0").touch()
     monkeypatch.setattr(device, "ROOT", tmp_path / "root")
     # A process for each test that loads it takes its time; ``unproved`` has them back.
-    monkeypatch.setattr(proof, "prove", lambda *_: None)
+    monkeypatch.setattr(edgetpu_proof, "prove", lambda *_: None)
     monkeypatch.setenv("EDGETPU_STANDIN", str(made.control))
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
     # The thread that owns the Edge TPU is the process's; here each test has its own.
@@ -95,8 +102,8 @@ def standin(
 @pytest.fixture
 def unproved(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in as a library that must be proved before it is loaded."""
-    monkeypatch.setattr(proof, "prove", PROVE)
-    monkeypatch.setattr(proof, "_proofs", set())
+    monkeypatch.setattr(edgetpu_proof, "prove", PROVE)
+    monkeypatch.setattr(edgetpu_proof, "_proofs", set())
 
 
 @pytest.fixture

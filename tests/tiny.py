@@ -1,5 +1,6 @@
 """Models of a few hundred bytes for tests, written by the project's own writer."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,17 @@ def colour_model(
         out = graph.tensor("shares", (1, channels), kind, shares)
         graph.softmax(means, out)
     return graph.serialize(images, [out], "colours")
+
+
+def constant_input_model() -> bytes:
+    """A model whose input is a constant of the file: who writes a picture there, crashes."""
+    graph = Graph()
+    scale = Quantization(np.array([1 / 128], np.float32), 128)
+    image = graph.constant("image", np.zeros((1, 8, 8, 3), np.uint8), TensorType.UINT8, scale)
+    axes = graph.constant("axes", np.array([1, 2], np.int32), TensorType.INT32)
+    means = graph.tensor("means", (1, 3), TensorType.UINT8, scale)
+    graph.mean(image, axes, means)
+    return graph.serialize([image], [means], "constant")
 
 
 def softmax_alone() -> bytes:
@@ -157,3 +169,27 @@ def _one_operator(
     model = table(5, (0, "Uint32", 3), (1, *listed_codes), (2, *graph), (4, *buffers))
     builder.Finish(model, b"TFL3")
     return bytes(builder.Output())
+
+
+def operator_bytes(data: bytes) -> list[int]:
+    """Where the tables of a model's operators lie, and those of their options, byte by byte."""
+
+    def number(layout: str, at: int) -> int:
+        return int(struct.unpack_from(layout, data, at)[0])
+
+    def follow(at: int) -> int:
+        return at + number("<I", at)
+
+    def field(table: int, slot: int) -> int:
+        return table + number("<H", table - number("<i", table) + 4 + 2 * slot)
+
+    graph = follow(follow(field(follow(0), 2)) + 4)
+    operators = follow(field(graph, 3))
+    positions: list[int] = []
+    for index in range(number("<I", operators)):
+        operator = follow(operators + 4 + 4 * index)
+        for table in (operator, follow(field(operator, 4))):
+            vtable = table - number("<i", table)
+            positions += range(vtable, vtable + number("<H", vtable))
+            positions += range(table, table + number("<H", vtable + 2))
+    return positions

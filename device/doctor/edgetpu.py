@@ -73,7 +73,7 @@ def match(subject: Subject) -> Finding:
                 "labelcam models list shows which have one",
             )
         proof.prove(
-            twin.path,
+            twin,
             settings.edgetpu_library,
             settings.edgetpu_device,
             RUNTIMES[runtime],

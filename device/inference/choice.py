@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from device import config
-from device.inference import runtimes
+from device.inference import proof, runtimes
 from device.inference.ranking import judge
 from device.inference.runtimes import Candidate, Choice, Delegate, Runtime
 from device.library.tflite_file import TfliteFile
@@ -59,7 +59,7 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
 
     Remembered, or else measured where that is wanted, which takes up to BUDGET_S seconds.
     None where the settings leave nothing open or nothing could be measured: then the
-    interpreter's own default holds, XNNPACK with one thread.
+    interpreter's own default holds, XNNPACK with one thread. Raises what ``proof.prove`` raises.
     """
     open_ways = candidates(model, settings)
     if len(open_ways) < 2:
@@ -68,6 +68,8 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
     remembered = next((record.choice for record in _read() if record.key == key), None)
     if remembered or not may_measure:
         return remembered
+    # One that crashes would be measured as one that does not run.
+    proof.prove(model, settings)
     # Only a first start needs what starts processes.
     from device.inference.race import measure
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from device import config
 from device.errors import LabelcamError, LabelsError
 from device.events import Tensor
+from device.inference import proof
 from device.inference.interpreter import Interpreter
 from device.library import catalog, tflite_file
 from device.library.tflite_file import EDGETPU_OP, TfliteFile
@@ -121,8 +122,10 @@ def _on_xnnpack(file: TfliteFile, problems: list[str]) -> str:
     """Asks the runtime itself: what is delegated depends on its version."""
     if file.compiled_for_edgetpu:
         return "none of it: compiled for the Edge TPU, it runs nowhere else"
+    settings = config.Model(delegate="auto", threads=1)
     try:
-        with Interpreter(file, config.Model(delegate="auto", threads=1)) as interpreter:
+        proof.prove(file, settings)
+        with Interpreter(file, settings) as interpreter:
             found = interpreter.description
     except LabelcamError as error:
         problems.append(str(error))

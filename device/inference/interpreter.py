@@ -138,7 +138,7 @@ class Interpreter:
             self._make(module, threads, plain=False)
             return "default delegate of the runtime"
         runtime = f"{self._runtime} {self._version}"
-        request = DelegateRequest(self._model.path, settings, threads, runtime, module.__name__)
+        request = DelegateRequest(self._model, settings, threads, runtime, module.__name__)
         try:
             with self._quiet():
                 opened: OpenedDelegate = import_module(DELEGATES[kind]).open_delegate(request)

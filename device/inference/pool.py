@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from device import config
 from device.errors import InferenceError, ModelError
 from device.events import Accelerator, Description
+from device.inference import proof
 from device.inference.interpreter import Engine, Interpreter
 from device.inference.runtimes import Choice
 from device.library.catalog import Model
@@ -132,8 +133,9 @@ def open_engine(
     that does not fit is refused: then the CPU works alone, and with ``delegate = "edgetpu"``
     it is a ModelError.
 
-    Raises what Interpreter raises.
+    Raises what Interpreter raises, ModelError also for a file that would end the process.
     """
+    proof.prove(model.file, choice.apply_to(settings) if choice else settings)
     if settings.delegate not in ("auto", "edgetpu") or not (
         model.twin or model.file.compiled_for_edgetpu
     ):

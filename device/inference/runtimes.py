@@ -17,6 +17,7 @@ import msgspec
 
 from device import config
 from device.errors import DependencyError
+from device.library.tflite_file import TfliteFile
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -61,7 +62,7 @@ class NativeDelegate:
 class DelegateRequest(NamedTuple):
     """What a delegate is made for; ``module`` is the runtime's."""
 
-    model: Path
+    model: TfliteFile
     settings: config.Model
     threads: int
     runtime: str

@@ -129,6 +129,9 @@ def serve(answer: Callable[[bytes], object]) -> None:
     """The child's end: answer requests until the parent closes or dies."""
     # A crash is an answer, and no core file is wanted of it.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Where memory runs out, the kernel ends this process and not the device.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     # What the runtimes print must not come between the replies.
     replies: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -17,6 +17,7 @@ from device.inference.trial import Trial
 from device.library import tflite_file
 from tests.conftest import classifier_of, footage
 from tests.edgetpu.standin import Standin
+from tests.tiny import edgetpu_model
 
 
 def _settings(standin: Standin, **more: object) -> config.Model:
@@ -225,9 +226,9 @@ def test_a_library_is_proved_once_until_it_or_the_runtime_changes(
     children = []
 
     class Child(Trial):
-        def __init__(self, module: str) -> None:
+        def __init__(self, module: str, name: str) -> None:
             children.append(module)
-            super().__init__(module)
+            super().__init__(module, name=name)
 
     monkeypatch.setattr(proof, "Trial", Child)
     for _ in range(2):
@@ -240,6 +241,12 @@ def test_a_library_is_proved_once_until_it_or_the_runtime_changes(
     os.utime(standin.library, (1, 1))
     Interpreter(compiled, _settings(standin)).close()
     assert len(children) == 2
+    # A model that nobody knows is proved as well, and is at fault where the library is not.
+    compiled.path.write_bytes(edgetpu_model(classes=4))
+    standin.tell("crash")
+    with pytest.raises(ModelError, match=r"colours_edgetpu\.tflite: cannot be run \(.*SIGSEGV\)"):
+        Interpreter(tflite_file.read(compiled.path), _settings(standin))
+    assert len(children) == 3
 
 
 def _other_machine(standin: Standin, path: Path) -> None:

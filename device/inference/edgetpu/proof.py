@@ -11,9 +11,11 @@ from typing import Final
 
 import msgspec
 
-from device.errors import DelegateError, TrialCrash, TrialError
+from device.errors import DelegateError, ModelError, TrialCrash, TrialError
 from device.inference.edgetpu.delegate import create_delegate, load_library, other_build
 from device.inference.trial import Trial, serve
+from device.library import catalog
+from device.library.tflite_file import TfliteFile
 from device.system.files import replace_file
 from device.system.paths import runtime_directory
 
@@ -23,7 +25,7 @@ _log = logging.getLogger("labelcam.edgetpu")
 _TIMEOUT_S: Final = 60.0
 
 # What passed in this process or in one before it, a line each: runtime, library as it was
-# asked for, and the file that it was.
+# asked for, hash of a model that is not of the catalogue, and the file that the library was.
 _proofs: set[str] = set()
 
 
@@ -36,32 +38,39 @@ class _Request(msgspec.Struct, frozen=True):
     device: str
 
 
-def prove(model: Path, library: str, device: str, module: str, runtime: str) -> None:
-    """Run the model once in a process of its own, if this library is new to this runtime.
+def prove(file: TfliteFile, library: str, device: str, module: str, runtime: str) -> None:
+    """Run the model once in a process of its own, if the library or the model is new here.
 
     A libedgetpu that was built for another TensorFlow does not fail, it ends the process with
-    SIGSEGV, and a damaged one with SIGBUS as soon as it is loaded; so let that be a process
-    that nobody misses. What passed is kept in the runtime directory. Errors other than a crash
-    are left to the caller, who meets them as well. ``module`` is what to import, ``runtime``
-    what to call it. Raises DelegateError.
+    SIGSEGV, and a damaged one with SIGBUS as soon as it is loaded; and so may a model that the
+    catalogue does not know. So let that be a process that nobody misses. What passed is kept
+    in the runtime directory. Errors other than a crash are left to the caller, who meets them
+    as well. ``module`` is what to import, ``runtime`` what to call it.
+
+    Raises DelegateError, ModelError where the library runs others.
     """
     folder = runtime_directory()
     memory = folder / "edgetpu-proved" if folder else None
     with contextlib.suppress(OSError):
         _proofs.update(memory.read_text().splitlines() if memory else ())
-    subject = f"{runtime}\t{library}\t"
-    if any(line == subject + _identity(line.split("\t")[2]) for line in _proofs):
+    pair = f"{runtime}\t{library}\t"
+    subject = pair + ("catalogue" if catalog.known_by(file.sha256) else file.sha256) + "\t"
+    if any(line == subject + _identity(line.split("\t")[3]) for line in _proofs):
         return
-    request = _Request(module, str(model.resolve()), library, device)
+    request = _Request(module, str(file.path.resolve()), library, device)
     try:
-        with Trial(__name__) as child:
-            file = child.ask(request, str, _TIMEOUT_S)
+        with Trial(__name__, name=runtime) as child:
+            plugin = child.ask(request, str, _TIMEOUT_S)
     except TrialCrash as crash:
+        if crash.signal and any(line.startswith(pair) for line in _proofs):
+            raise ModelError(
+                file.path, f"cannot be run ({crash}): it is damaged; compile it again"
+            ) from None
         raise DelegateError(f"delegate edgetpu: {_cause(crash, library, runtime)}") from None
     except TrialError as error:
         _log.debug("%s", error)
         return
-    _proofs.add(subject + _identity(file))
+    _proofs.add(subject + _identity(plugin))
     with contextlib.suppress(OSError):
         if memory:
             replace_file(memory, "\n".join(sorted(_proofs)).encode())
