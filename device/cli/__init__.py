@@ -7,6 +7,7 @@ when it runs, so that ``labelcam --help`` loads no model runtime.
 import errno
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         logs.configure(verbose=options.verbose)
+        _load(getattr(options, "loads", ()))
         code: int = options.command(options)
         sys.stdout.flush()
     except LabelcamError as error:
@@ -54,6 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _complain_of_fault(error)
         return 1
     return code
+
+
+def _load(modules: Sequence[str]) -> None:
+    """Load what a command needs; Ctrl-C meanwhile ends the process in silence.
+
+    NumPy, interrupted while it loads, prints a traceback of its own and raises ImportError.
+    """
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for module in modules:
+        import_module(module)
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _open_closed_streams() -> None:

@@ -49,7 +49,7 @@ def register(commands: Commands) -> None:
         help="also measure tflite-support, mediapipe and openvino, as far as they are installed "
         "for this Python",
     )
-    parser.set_defaults(command=_bench)
+    parser.set_defaults(command=_bench, loads=("device.bench.bench",))
 
 
 def _threads(text: str) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--top", metavar="K", type=count, default=5, help="how many labels a picture (5)"
     )
-    parser.set_defaults(command=_classify)
+    parser.set_defaults(command=_classify, loads=("device.pipeline.classifier",))
 
 
 def _classify(options: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--max-mb", metavar="N", type=count, default=1024, help="end at so many megabytes (1024)"
     )
-    parser.set_defaults(command=_record)
+    parser.set_defaults(command=_record, loads=("device.node",))
 
 
 def _record(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def register(commands: Commands) -> None:
         help="classify a camera until it is stopped",
     )
     parser.add_argument("--frames", metavar="N", type=count, help="stop after N classified frames")
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run, loads=("device.node",))
 
 
 def _run(options: argparse.Namespace) -> int:

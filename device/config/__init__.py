@@ -72,10 +72,14 @@ class CameraControls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a camera's picture with a label of its own: [left, top, right, bottom]."""
+    """A part of a camera's picture with a label of its own: [left, top, right, bottom].
+
+    ``lessons`` is the set that was taught for it, empty for that of its camera.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[^/]+$")]
     box: Box
+    lessons: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,64}$")] = ""
 
     def __post_init__(self) -> None:
         _check_box("box", self.box)

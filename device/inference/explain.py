@@ -74,6 +74,7 @@ def explain(name: str, labels: str = "") -> tuple[list[str], list[str]]:
     lines.append(f"{'operators':10} {len(file.operators)}: {listed}")
     lines.append(f"{'XNNPACK':10} {_on_xnnpack(file, problems)}")
     lines.append(f"{'Edge TPU':10} {_on_edgetpu(file)}")
+    lines.append(f"{'teach':10} {_teachable(file)}")
     lines.append(f"{'labels':10} {_labels(name, labels, problems)}")
     return lines, problems
 
@@ -95,8 +96,20 @@ def _ends(file: TfliteFile) -> Iterator[str]:
     for index in file.inputs:
         yield f"{'input':10} {_tensor(file.tensors[index])}"
     for index in file.outputs:
-        meaning = "probabilities" if file.gives_probabilities(index) else "no softmax at its end"
+        if file.embedding is not None and index == file.outputs[file.embedding]:
+            meaning = "features to teach on"
+        else:
+            meaning = (
+                "probabilities" if file.gives_probabilities(index) else "no softmax at its end"
+            )
         yield f"{'output':10} {_tensor(file.tensors[index])}; {meaning}"
+
+
+def _teachable(file: TfliteFile) -> str:
+    if file.embedding is None:
+        return "no: it gives no features; efficientnet-lite0-224-int8 does"
+    count = file.tensors[file.outputs[file.embedding]].shape[-1]
+    return f"yes, on {count} features; see `labelcam teach --help`"
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -376,6 +376,12 @@ def model_of(settings: config.Config, camera: config.Camera) -> config.Model:
 def streams(camera: config.Camera) -> list[config.Camera]:
     """The camera, or one of each of its regions, named ``camera/region``."""
     return [
-        msgspec.structs.replace(camera, name=f"{camera.name}/{r.name}", region=r.box, regions=())
+        msgspec.structs.replace(
+            camera,
+            name=f"{camera.name}/{r.name}",
+            region=r.box,
+            regions=(),
+            lessons=r.lessons or camera.lessons,
+        )
         for r in camera.regions
     ] or [camera]
