@@ -131,8 +131,8 @@ def _pictures(camera: config.Camera, source: str | None, folder: Path) -> Iterat
         settings.append(
             msgspec.structs.replace(camera, source="synthetic", width=width, height=height)
         )
-    for number, asked in enumerate(settings):
-        with open_camera(asked) as opened:
+    for number, one in enumerate(settings):
+        with open_camera(one) as opened:
             frame = opened.read()
         if frame is None:
             raise CameraError(opened.source, "gave no frame; give another --source")

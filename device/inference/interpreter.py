@@ -94,7 +94,7 @@ class Interpreter:
         self._version: str = sys.modules[module.__name__.partition(".")[0]].__version__
         self._delegate: NativeDelegate | None = None
         self._device = ""
-        self._said = ""
+        self._last_error = ""
         self._interpreter: Any
         threads = settings.threads or 1
         if model.compiled_for_edgetpu and settings.delegate not in ("auto", "edgetpu"):
@@ -174,7 +174,7 @@ class Interpreter:
 
     def _make(self, module: ModuleType, threads: int, *, plain: bool) -> None:
         resolver = module.OpResolverType
-        with self._quiet() as said:
+        with self._quiet() as printed:
             try:
                 self._interpreter = module.Interpreter(
                     model_path=str(self._model.path),
@@ -187,7 +187,7 @@ class Interpreter:
                 self._interpreter.allocate_tensors()
             except (ValueError, RuntimeError) as error:
                 raise ModelError(
-                    self._model.path.name, self._refusal(_first_line(str(error), said))
+                    self._model.path.name, self._refusal(_first_line(str(error), printed))
                 ) from None
 
     def _refusal(self, message: str) -> str:
@@ -204,14 +204,14 @@ class Interpreter:
     def _describe(self, threads: int, reason: str) -> Description:
         nodes: Sequence[dict[str, Any]] = self._interpreter._get_ops_details()
         operators = [n for n in nodes if n["op_name"] != "DELEGATE"]
-        taken = _delegated(nodes)
-        kinds = dict.fromkeys(n["op_name"] for n in operators if n["index"] not in taken)
+        delegated = _delegated(nodes)
+        kinds = dict.fromkeys(n["op_name"] for n in operators if n["index"] not in delegated)
         return Description(
             model=self._model.path.stem,
             runtime=self._runtime,
             version=self._version,
-            delegate=("edgetpu" if self._device else "xnnpack") if taken else "none",
-            operators_delegated=len(taken),
+            delegate=("edgetpu" if self._device else "xnnpack") if delegated else "none",
+            operators_delegated=len(delegated),
             operators_total=len(operators),
             on_cpu=tuple(kinds),
             threads=threads,
@@ -236,11 +236,11 @@ class Interpreter:
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             # tflite-runtime says each time what it said before as well.
-            said, before = str(error), self._said
-            self._said = said
+            text, before = str(error), self._last_error
+            self._last_error = text
             raise InferenceError(
                 f"model {self._model.path.name}: failed in invoke() on {self._runtime}: "
-                f"{_first_line(said.removeprefix(before) or said)}"
+                f"{_first_line(text.removeprefix(before) or text)}"
             ) from None
 
     def output(self, number: int = 0) -> NDArray[Any]:
@@ -284,7 +284,7 @@ def _delegated(nodes: Sequence[dict[str, Any]]) -> set[int]:
         if node["op_name"] != "DELEGATE"
         for tensor in node["outputs"]
     }
-    taken: set[int] = set()
+    delegated: set[int] = set()
     for node in nodes:
         if node["op_name"] != "DELEGATE":
             continue
@@ -293,11 +293,11 @@ def _delegated(nodes: Sequence[dict[str, Any]]) -> set[int]:
         while todo:
             tensor = todo.pop()
             operator = maker.get(tensor)
-            if tensor in edge or operator is None or operator["index"] in taken:
+            if tensor in edge or operator is None or operator["index"] in delegated:
                 continue
-            taken.add(operator["index"])
+            delegated.add(operator["index"])
             todo.extend(int(t) for t in operator["inputs"])
-    return taken
+    return delegated
 
 
 def _drop_pages(path: Path) -> None:
@@ -316,10 +316,10 @@ def _drop_pages(path: Path) -> None:
             madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
-def _first_line(error: str, said: Sequence[str] = ()) -> str:
+def _first_line(error: str, printed: Sequence[str] = ()) -> str:
     """The runtime's own words on one line, from its error or else from what it printed."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    lines += [line for line in said if line.startswith("ERROR")]
+    lines += [line for line in printed if line.startswith("ERROR")]
     if not lines:
         return "no reason given"
     # The operator's own words and the runtime's follow each other without a space.
@@ -332,11 +332,11 @@ def _runtime_stderr() -> Iterator[list[str]]:
 
     The lines are in the list afterwards and in the debug log.
     """
-    said: list[str] = []
+    printed: list[str] = []
     try:
         with caught() as lines:
-            yield said
+            yield printed
     finally:
-        said.extend(line.decode("utf-8", "replace").rstrip("\n") for line in lines)
-    for line in said:
+        printed.extend(line.decode("utf-8", "replace").rstrip("\n") for line in lines)
+    for line in printed:
         _log.debug("%s", line)

@@ -62,8 +62,8 @@ def prove(file: TfliteFile, settings: config.Model) -> None:
         ) from None
     _passed.append(proof)
     with contextlib.suppress(OSError):
-        kept = [proof, *(other for other in _remembered() if other != proof)][:_REMEMBERED]
-        replace_file(_path(), msgspec.json.format(msgspec.json.encode(kept)))
+        proofs = [proof, *(other for other in _remembered() if other != proof)][:_REMEMBERED]
+        replace_file(_path(), msgspec.json.format(msgspec.json.encode(proofs)))
 
 
 def _path() -> Path:
@@ -82,10 +82,10 @@ def _run(request: bytes) -> bool:
     """In the child: load and run the model with and without a delegate, or crash."""
     from device.inference.interpreter import Interpreter
 
-    asked = msgspec.json.decode(request, type=_Request)
-    file = tflite_file.read(Path(asked.model))
+    work = msgspec.json.decode(request, type=_Request)
+    file = tflite_file.read(Path(work.model))
     for delegate in ("auto", "none"):
-        settings = config.Model(runtime=asked.runtime, delegate=delegate, threads=1)
+        settings = config.Model(runtime=work.runtime, delegate=delegate, threads=1)
         with contextlib.suppress(LabelcamError), Interpreter(file, settings) as interpreter:
             interpreter.input()[...] = 0
             interpreter.invoke()

@@ -134,12 +134,12 @@ class _Child:
 
     def answer(self, request: bytes) -> object:
         """The reply to a _Load or _Run."""
-        asked = msgspec.json.decode(request, type=_Load | _Run)
-        if isinstance(asked, _Load):
-            model = tflite_file.read(Path(asked.model))
-            self._interpreters.append(Interpreter(model, asked.settings))
+        work = msgspec.json.decode(request, type=_Load | _Run)
+        if isinstance(work, _Load):
+            model = tflite_file.read(Path(work.model))
+            self._interpreters.append(Interpreter(model, work.settings))
             return len(self._interpreters) - 1
-        return time_calls(self._interpreters[asked.number].invoke, asked.count, asked.limit_s)
+        return time_calls(self._interpreters[work.number].invoke, work.count, work.limit_s)
 
 
 if __name__ == "__main__":

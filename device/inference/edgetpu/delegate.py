@@ -41,14 +41,14 @@ class EdgetpuDelegate(NativeDelegate):
 
 def create_delegate(plugin: Any, device: str) -> tuple[int | None, str]:
     """A new TfLiteDelegate*, or None and what the library said."""
-    said: list[bytes] = []
-    report = _REPORT(said.append)
+    words: list[bytes] = []
+    report = _REPORT(words.append)
     options = {b"device": device.encode()} if device else {}
     texts = ctypes.c_char_p * len(options)
     pointer: int | None = plugin.tflite_plugin_create_delegate(
         texts(*options), texts(*options.values()), len(options), report
     )
-    return pointer, b" ".join(said).decode("utf-8", "replace")
+    return pointer, b" ".join(words).decode("utf-8", "replace")
 
 
 _REPORT = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
@@ -80,16 +80,16 @@ def load_library(library: str) -> Any:
     return plugin
 
 
-def _not_loaded(library: str, said: str) -> str:
-    missing = said.partition(": cannot open shared object file")[0]
+def _not_loaded(library: str, error: str) -> str:
+    missing = error.partition(": cannot open shared object file")[0]
     if missing == library:
         return (
             f"{library} is not installed; install the libedgetpu1 package that follows your "
             f"TensorFlow Lite from {_BUILDS}"
         )
-    if missing != said:
+    if missing != error:
         return f"{library} needs {missing}, which is not installed; sudo apt install libusb-1.0-0"
-    return f"{library} cannot be loaded: {said}; install the build for this system from {_BUILDS}"
+    return f"{library} cannot be loaded: {error}; install the build for this system from {_BUILDS}"
 
 
 def _check_elf(path: Path) -> None:

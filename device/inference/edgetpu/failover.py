@@ -136,7 +136,7 @@ class Failover:
         self._edgetpu.close()
         self._cpu.close()
 
-    def _count_failure(self, said: str) -> None:
+    def _count_failure(self, error: str) -> None:
         self._errors += 1
         self._failures += 1
         if self._failures >= self._max_failures:
@@ -153,7 +153,7 @@ class Failover:
         if now - self._taken_at >= _STEADY_S:
             self._retry_s = _RETRY_MIN_S
         self._retry_at = now + self._retry_s
-        self._reason = f"the Edge TPU failed {how}: {said}"
+        self._reason = f"the Edge TPU failed {how}: {error}"
         _log.warning(
             "%s; the CPU takes over, the Edge TPU is tried again in %g s",
             self._reason,

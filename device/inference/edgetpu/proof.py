@@ -106,14 +106,14 @@ def _identity(path: str) -> str:
 
 def _run(request: bytes) -> str:
     """In the child: prepare and run the model, or crash; returns where the library lies."""
-    asked = msgspec.json.decode(request, type=_Request)
-    runtime = importlib.import_module(asked.module)
-    plugin = load_library(asked.library)
-    pointer, words = create_delegate(plugin, asked.device)
+    work = msgspec.json.decode(request, type=_Request)
+    runtime = importlib.import_module(work.module)
+    plugin = load_library(work.library)
+    pointer, words = create_delegate(plugin, work.device)
     if not pointer:
         raise DelegateError(words or "no delegate")
     interpreter = runtime.Interpreter(
-        model_path=asked.model,
+        model_path=work.model,
         experimental_delegates=[SimpleNamespace(_get_native_delegate_pointer=lambda: pointer)],
         experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
