@@ -1,5 +1,6 @@
 """A picture to its features, on the CPU, for whoever teaches without a running device."""
 
+from dataclasses import replace
 from typing import Self
 
 import msgspec
@@ -10,7 +11,7 @@ from device import config
 from device.errors import TeachError
 from device.frames import Frame
 from device.inference.choice import choose
-from device.inference.interpreter import Interpreter
+from device.inference.pool import open_engine
 from device.inference.preprocess import Preprocessor
 from device.library.catalog import Model
 from device.teach.head import Features
@@ -29,7 +30,7 @@ class Embedder:
         self, model: Model, settings: config.Model, camera: config.Camera | None = None
     ) -> None:
         """Load ``model.file``. Raises TeachError where it gives no features, and what
-        Interpreter and Preprocessor raise.
+        open_engine and Preprocessor raise.
         """
         output = model.file.embedding
         if output is None:
@@ -42,9 +43,9 @@ class Embedder:
         self._output = output
         self._camera = camera or config.Camera()
         choice = choose(model.file, settings, may_measure=False)
-        self._interpreter = Interpreter(model.file, settings, choice)
+        self._engine = open_engine(replace(model, twin=None), settings, choice)
         try:
-            description = self._interpreter.description
+            description = self._engine.description
             self._tensor = description.outputs[output]
             self._preprocess = Preprocessor(description.inputs[0], self._camera)
         except BaseException:
@@ -56,8 +57,8 @@ class Embedder:
 
         Raises InferenceError.
         """
-        self._preprocess(frame, self._interpreter.input())
-        seen = self._interpreter.input().copy()
+        self._preprocess(frame, self._engine.input())
+        seen = self._engine.input().copy()
         views = [seen, seen[:, :, ::-1]] if mirror else [seen]
         features = np.stack([self._features(view) for view in views])
         found = picture_of(frame, features[0], self._camera, keep=keep)
@@ -69,9 +70,9 @@ class Embedder:
         return features
 
     def _features(self, view: NDArray[np.generic]) -> Features:
-        np.copyto(self._interpreter.input(), view)
-        self._interpreter.invoke()
-        values: Features = self._interpreter.output(self._output).reshape(-1).astype(np.float32)
+        np.copyto(self._engine.input(), view)
+        self._engine.invoke()
+        values: Features = self._engine.output(self._output).reshape(-1).astype(np.float32)
         if self._tensor.scale:
             values -= np.float32(self._tensor.zero_point)
             values *= np.float32(self._tensor.scale)
@@ -79,7 +80,7 @@ class Embedder:
 
     def close(self) -> None:
         """Free the model; may be called twice."""
-        self._interpreter.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
