@@ -181,7 +181,9 @@ def imprinted(samples: Samples, seen: Features) -> Classes:
 def nearest_mean(samples: Samples, seen: Features) -> Classes:
     """The class whose mean is nearest."""
     means = _means(normalized(samples.features, 0.5), samples)
-    return np.asarray(np.argmax(normalized(seen, 0.5) @ means.T - 0.5 * (means**2).sum(1), 1), np.intp)
+    return np.asarray(
+        np.argmax(normalized(seen, 0.5) @ means.T - 0.5 * (means**2).sum(1), 1), np.intp
+    )
 
 
 def _means(features: Features, samples: Samples) -> Features:
