@@ -20,7 +20,18 @@ from device.errors import LabelcamError
 from device.system import logs
 
 # A file in this folder each, whose ``register(commands)`` adds the command of its name.
-COMMANDS = ("run", "classify", "bench", "record", "models", "web", "doctor", "config", "mqtt")
+COMMANDS = (
+    "run",
+    "classify",
+    "teach",
+    "bench",
+    "record",
+    "models",
+    "web",
+    "doctor",
+    "config",
+    "mqtt",
+)
 # What a write to stdout meets; all other files are written by those who name them.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

@@ -89,7 +89,7 @@ def learn(
     if count < 2 or not all(shots):
         raise ValueError("needs two labels or more, and a picture of each")
     if min(shots) < _IMPRINT_UNDER:
-        return Lesson(_imprinted(samples, labels, model), None)
+        return Lesson(imprinted(samples, labels, model), None)
     z = normalized(samples.features, POWER).astype(np.float64)
     fit = _Fit(z, samples, count)
     held_out = _cross_validate(z, samples, count)
@@ -252,7 +252,8 @@ def _estimate(
     return Estimate(accuracy, spread, confusion, predicted)
 
 
-def _imprinted(samples: Samples, labels: Sequence[str], model: str) -> Head:
+def imprinted(samples: Samples, labels: Sequence[str], model: str) -> Head:
+    """A head whose weights are the mean directions of the classes; it tells no strangers."""
     unit = normalized(samples.features, 1.0)
     rows = [unit[samples.classes == row].mean(0) for row in range(len(labels))]
     weights = normalized(np.stack(rows), 1.0)

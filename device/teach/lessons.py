@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,10 @@ UNNAMED = ""
 
 # So many changes can be undone; what they removed is kept as long.
 _UNDO_MAX = 20
+# Pictures written together: half a second's worth of embedding.
+_BATCH = 32
+# With their mirrors 40 MB of float64, of which learning takes a few times as much.
+_LEARNED_MAX = 2000
 _LABEL_MAX = 64
 LABELS_MAX = 200
 
@@ -70,20 +75,32 @@ class Lessons(Database):
         self.head_file = folder / "head"
 
     def add(self, label: str, pictures: Iterable[Picture]) -> int:
-        """Put pictures under a label, as one change; returns how many. Raises TeachError."""
+        """Put pictures under a label, as one change; returns how many were new to it.
+
+        Pictures are written as they come, so that any number takes little memory and nobody
+        waits long for the other; what fails halfway is taken back. Raises TeachError.
+        """
         check_label(label)
-        count = 0
-        with self._change(f"added pictures to {label!r}") as number:
-            for picture in pictures:
-                self._insert(label, picture, number)
-                count += 1
-            self._check_room()
+        number, count, left = 0, 0, iter(pictures)
+        try:
+            while batch := list(islice(left, _BATCH)):
+                with self._transaction():
+                    number = number or self._begin(f"added pictures to {label!r}")
+                    count += self._insert(label, batch, number)
+                    self._check_room()
+        except BaseException:
+            self._take_back(number)
+            raise
+        if count:
+            self._drop_unused()
+        else:
+            self._take_back(number)
         return count
 
     def add_doubt(self, picture: Picture, most: int) -> None:
         """Keep a picture to be named, and of those at most so many; no change to undo."""
         with self._transaction():
-            self._insert(UNNAMED, picture, 0)
+            self._insert(UNNAMED, [picture], 0)
             self._db.execute(
                 "DELETE FROM entries WHERE label = '' AND id NOT IN "
                 "(SELECT id FROM entries WHERE label = '' ORDER BY id DESC LIMIT ?)",
@@ -130,9 +147,7 @@ class Lessons(Database):
             (what,) = self._db.execute(
                 "SELECT what FROM changes WHERE number = ?", (last,)
             ).fetchone()
-            self._db.execute("DELETE FROM entries WHERE added = ?", (last,))
-            self._db.execute("UPDATE entries SET removed = NULL WHERE removed = ?", (last,))
-            self._db.execute("DELETE FROM changes WHERE number = ?", (last,))
+            self._delete_change(last)
         self._drop_unused()
         return str(what)
 
@@ -162,6 +177,10 @@ class Lessons(Database):
         Without ``mirror`` only the pictures as they are.
         """
         labels = tuple(self.labels())
+        # Of many pictures an even choice: more would only take memory, and time to learn.
+        most = max(_LEARNED_MAX // max(len(labels), 1), 10)
+        chosen = {label: _spread(count, most) for label, count in self.labels().items()}
+        seen = dict.fromkeys(labels, 0)
         features: list[Features] = []
         classes: list[int] = []
         pictures: list[int] = []
@@ -172,6 +191,9 @@ class Lessons(Database):
                 "WHERE removed IS NULL AND label <> '' ORDER BY entries.id"
             )
             for label, picture, views, data in rows:
+                seen[label] += 1
+                if seen[label] - 1 not in chosen[label]:
+                    continue
                 found = _features(views, data)
                 found = found if mirror else found[:1]
                 features.append(found)
@@ -217,27 +239,47 @@ class Lessons(Database):
                 self._db.execute("UPDATE pictures SET kept = 0 WHERE id = ?", (picture,))
         return len(rows)
 
-    def _insert(self, label: str, picture: Picture, number: int) -> None:
-        cursor = self._db.execute(
-            "INSERT INTO pictures (digest, width, height, views, features, at, kept) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                picture.digest,
-                picture.width,
-                picture.height,
-                len(picture.features),
-                picture.features.astype("<f2").tobytes(),
-                time.time(),
-                picture.jpeg is not None,
-            ),
-        )
-        assert cursor.lastrowid is not None
-        if picture.jpeg is not None:
-            replace_file(self._file(cursor.lastrowid), picture.jpeg)
-        self._db.execute(
-            "INSERT INTO entries (picture, label, added) VALUES (?, ?, ?)",
-            (cursor.lastrowid, label, number),
-        )
+    def _insert(self, label: str, pictures: Sequence[Picture], number: int) -> int:
+        """Put pictures under a label unless they are there; returns how many were not."""
+        known = {entry.digest for entry in self.entries(label)}
+        before = len(known)
+        for picture in pictures:
+            if picture.digest in known:
+                continue
+            known.add(picture.digest)
+            cursor = self._db.execute(
+                "INSERT INTO pictures (digest, width, height, views, features, at, kept) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    picture.digest,
+                    picture.width,
+                    picture.height,
+                    len(picture.features),
+                    picture.features.astype("<f2").tobytes(),
+                    time.time(),
+                    picture.jpeg is not None,
+                ),
+            )
+            assert cursor.lastrowid is not None
+            if picture.jpeg is not None:
+                replace_file(self._file(cursor.lastrowid), picture.jpeg)
+            self._db.execute(
+                "INSERT INTO entries (picture, label, added) VALUES (?, ?, ?)",
+                (cursor.lastrowid, label, number),
+            )
+        return len(known) - before
+
+    def _take_back(self, number: int) -> None:
+        """Undo a change that has begun; 0 is none."""
+        if number:
+            with self._transaction():
+                self._delete_change(number)
+            self._drop_unused()
+
+    def _delete_change(self, number: int) -> None:
+        self._db.execute("DELETE FROM entries WHERE added = ?", (number,))
+        self._db.execute("UPDATE entries SET removed = NULL WHERE removed = ?", (number,))
+        self._db.execute("DELETE FROM changes WHERE number = ?", (number,))
 
     def _take_out(self, entry: int, number: int) -> int:
         return self._db.execute(
@@ -275,12 +317,16 @@ class Lessons(Database):
     def _change(self, what: str) -> Iterator[int]:
         """A change with a number, made whole or not at all."""
         with self._transaction():
-            number = self._db.execute("INSERT INTO changes (what) VALUES (?)", (what,)).lastrowid
-            assert number is not None
-            yield number
-            self._db.execute("DELETE FROM changes WHERE number <= ?", (number - _UNDO_MAX,))
-            self._db.execute("DELETE FROM entries WHERE removed <= ?", (number - _UNDO_MAX,))
+            yield self._begin(what)
         self._drop_unused()
+
+    def _begin(self, what: str) -> int:
+        """Number a change, and forget how to undo the oldest."""
+        number = self._db.execute("INSERT INTO changes (what) VALUES (?)", (what,)).lastrowid
+        assert number is not None
+        self._db.execute("DELETE FROM changes WHERE number <= ?", (number - _UNDO_MAX,))
+        self._db.execute("DELETE FROM entries WHERE removed <= ?", (number - _UNDO_MAX,))
+        return number
 
     def _drop_unused(self) -> None:
         """Delete pictures that no entry names, and files that no picture names."""
@@ -300,6 +346,11 @@ def _features(views: int, data: bytes) -> Features:
         return np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
     except ValueError as error:
         raise sqlite3.DataError(str(error)) from None
+
+
+def _spread(count: int, most: int) -> set[int]:
+    """At most so many of the numbers from 0 to ``count``, evenly."""
+    return set(np.linspace(0, count - 1, min(count, most)).astype(int).tolist())
 
 
 def check_label(label: str) -> None:

@@ -20,11 +20,21 @@ ROOT = Path(__file__).parent.parent.parent
 FOOTAGE = ROOT / "models" / "footage"
 
 
+TEACH = "--config --set --model --lessons"
 # Every command, with what its help lists beside --help and --verbose.
 HELP = {
-    "": "run classify bench record models web doctor config mqtt --version",
+    "": "run classify teach bench record models web doctor config mqtt --version",
     "run": "--source --config --set --frames",
     "classify": "FILE --model --labels --top --json",
+    "teach": "add capture list remove rename undo test forget-pictures",
+    "teach add": f"LABEL PICTURE {TEACH}",
+    "teach capture": f"LABEL --source --for --most {TEACH}",
+    "teach list": f"--json {TEACH}",
+    "teach remove": f"LABEL {TEACH}",
+    "teach rename": f"LABEL NEW {TEACH}",
+    "teach undo": TEACH,
+    "teach test": f"FOLDER --json --png {TEACH}",
+    "teach forget-pictures": TEACH,
     "bench": "--source --config --model --labels --threads --runtime --seconds --json --write "
     "--against",
     "record": "OUT --for --source --config --set --lossless --max-mb",

@@ -179,8 +179,9 @@ def test_what_it_was_not_sure_of_waits_to_be_named(tmp_path: Path) -> None:
         assert teacher.lessons.labels() == {"fog": len(doubts)}
         # Named, they are kept as every other picture is: here, not at all.
         assert not list(state_directory().rglob("*.jpg"))
-        frame = Frame(pixels, PixelFormat.BGR, 320, 240, 0, 0.0)
-        for _ in range(5):
+        for shade in range(5):
+            pixels = np.full((240, 320, 3), shade, np.uint8)
+            frame = Frame(pixels, PixelFormat.BGR, 320, 240, 0, 0.0)
             features = np.ones(1280, np.float32)
             picture = picture_of(frame, features, settings.camera[0], keep=True)
             teacher.lessons.add_doubt(picture, 2)
