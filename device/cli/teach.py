@@ -104,9 +104,7 @@ def _add(options: argparse.Namespace) -> int:
         )
         if not files.count:
             return 1
-        _say(f"{new} pictures added to {options.label!r}")
-        if again := files.count - new:
-            _say(f"{again} of {files.count} were there already")
+        _say(f"{options.label!r}: {new} new, {files.count - new} there already")
         session.learn()
     return 1 if files.failed else 0
 
@@ -138,7 +136,7 @@ def _capture(options: argparse.Namespace) -> int:
         if not selection.pictures:
             raise TeachError("capture: no frame came; look at `labelcam doctor`")
         new = session.teacher.lessons.add(options.label, selection.pictures)
-        _say(f"{new} pictures added to {options.label!r}")
+        _say(f"{options.label!r}: {new} new")
         if not was_full and new < options.most:
             _say("fewer than wanted, the others were nearly the same; move what it sees")
         session.learn()
@@ -212,7 +210,7 @@ def _import(options: argparse.Namespace) -> int:
 
     with _Session(options) as session:
         for label, new in import_lessons(session.teacher.lessons, options.file).items():
-            _say(f"{new} pictures added to {label!r}")
+            _say(f"{label!r}: {new} new")
         session.learn()
     return 0
 

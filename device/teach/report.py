@@ -8,6 +8,7 @@ import numpy as np
 from device.teach.head import normalized
 from device.teach.learner import POWER, Estimate, Lesson, Samples
 from device.teach.lessons import Entry, Lessons
+from device.teach.teacher import grade
 
 # Cosine of the features' square roots. A picture and its copy at quality 70 or half the size
 # have 0.97 to 0.99, a still camera's frames 0.98 and more, two of CIFAR's at most 0.82.
@@ -24,9 +25,9 @@ class Report(NamedTuple):
     """What to know of a set of lessons.
 
     ``labels`` counts pictures. ``estimate`` is of pictures held out, with the labels as rows;
-    None where there are too few. ``mixed_up`` is what it is, what it was taken for, and how
-    often; ``needs`` the label that more pictures would help most, empty where none stands out;
-    ``unbalanced`` the largest label and the smallest where one is three times the other.
+    None where there are too few. ``mixed`` are the two that are mixed up most; ``needs`` is the
+    label that more pictures would help most, empty where none stands out; ``unbalanced`` the
+    largest label and the smallest, where it has over three times as many.
     ``near_duplicates`` counts pictures that are nearly one before them under the same label,
     ``contradictions`` are pairs of labels that have nearly the same picture, ``tiny`` counts
     those with a side under TINY_PX.
@@ -34,7 +35,7 @@ class Report(NamedTuple):
 
     labels: dict[str, int]
     estimate: Estimate | None
-    mixed_up: tuple[str, str, int] | None
+    mixed: tuple[str, str] | None
     needs: str
     unbalanced: tuple[str, str] | None
     near_duplicates: int
@@ -43,19 +44,19 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         """The line."""
-        count, pictures = len(self.labels), sum(self.labels.values())
+        count = len(self.labels)
         if count < 2:
             return _missing(self.labels)
-        parts = [f"learned {count} labels from {_pictures(pictures)}"]
+        parts = [f"learned {count} labels from {_pictures(sum(self.labels.values()))}"]
         if self.estimate is None:
             few = ", ".join(repr(label) for label, n in self.labels.items() if n < 3)
             parts.append(f"how good that is shows with 3 pictures or more of each: {few}")
         else:
             accuracy, spread = self.estimate.accuracy, self.estimate.spread
             parts.append(f"about {accuracy:.0%} ± {spread:.0%} right on new pictures")
-        if self.mixed_up:
-            is_, taken, times = self.mixed_up
-            parts.append(f"mixes up most: {is_!r} taken for {taken!r} ({times})")
+        if self.mixed:
+            one, other = self.mixed
+            parts.append(f"mixes up {one!r} and {other!r} most")
         if self.needs:
             parts.append(f"{self.needs!r} needs more pictures, it has {self.labels[self.needs]}")
         if self.unbalanced:
@@ -92,7 +93,7 @@ def report(lessons: Lessons, lesson: Lesson | None) -> Report:
     return Report(
         counts,
         estimate,
-        _mixed_up(estimate, names) if estimate else None,
+        grade(lesson).mixed,
         _needs(counts, least, estimate, names),
         (most, least) if unbalanced else None,
         duplicates,
@@ -117,13 +118,6 @@ def _pictures(count: int) -> str:
 
 def _is_tiny(entry: Entry) -> bool:
     return min(entry.width, entry.height) < TINY_PX
-
-
-def _mixed_up(estimate: Estimate, names: Sequence[str]) -> tuple[str, str, int] | None:
-    wrong = estimate.confusion - np.diag(np.diag(estimate.confusion))
-    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
-    times = int(wrong[row, column])
-    return (names[int(row)], names[int(column)], times) if times else None
 
 
 def _needs(

@@ -1,8 +1,9 @@
 """Lessons and the head that follows from them: whoever teaches does it through here."""
 
 import contextlib
+import fcntl
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -102,7 +103,25 @@ class Teacher:
         return self.lessons.undo(), self.learn()
 
     def learn(self) -> Lesson | None:
-        """Learn from all that is taught and put the head in the place of the one before."""
+        """Learn from all that is taught and put the head in the place of the one before.
+
+        Who else teaches the set waits meanwhile, or an older head could follow a newer.
+        """
+        with self._alone():
+            return self._learn()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        path = self.lessons.folder / "lock"
+        try:
+            file = path.open("wb")
+        except OSError as error:
+            raise TeachError(f"{path} cannot be written: {error.strerror}") from None
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _learn(self) -> Lesson | None:
         samples, labels = self.lessons.samples(mirror=self._settings.mirror)
         if len(labels) < 2:
             self._keep_grade(None)

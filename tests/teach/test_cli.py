@@ -135,8 +135,7 @@ def test_bad_pictures_are_named_and_the_rest_is_learned(
     assert code == 1
     assert "broken.jpg" in err
     assert "huge.png" in err
-    assert "1 pictures added to 'cat'" in out
-    assert "99 of 100 were there already" in out
+    assert "'cat': 1 new, 99 there already\n" in out
     # The same picture under another label is a contradiction, and said.
     code, out, _ = teach(capsys, "add", "dog", FOOTAGE / "cat.jpg")
     assert "'cat' and 'dog' have nearly the same picture" in out
@@ -168,6 +167,64 @@ def test_a_kill_at_any_moment_leaves_lessons_and_head_whole(
         assert {"cup", "cat"} <= set(head.labels)
         with Lessons(state, MODEL) as lessons:
             assert lessons.labels()["cup"] == 6
+
+
+def test_from_the_camera_the_most_different_frames(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    code, out, _ = teach(
+        capsys, "capture", "scene", "--for", "20s", "--most", "2", "--source", "footage"
+    )
+    assert code == 0
+    assert "has 2 different pictures: that is enough" in out
+    assert "'scene': 2 new\n" in out
+    assert teach(capsys, "capture", "x", "--for", "1s", "--source", "/dev/video99")[0] == 1
+    with Lessons(state, MODEL) as lessons:
+        assert lessons.labels() == {"scene": 2}
+
+
+def test_a_bar_on_a_terminal_and_nowhere_else(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = (
+        "import sys, device.cli.teach as t; t._BAR_AFTER_S = 0.0; from device.cli import main; "
+        f"sys.exit(main(['teach', 'add', 'cat', {str(pictures / 'cat')!r}]))"
+    )
+    env = os.environ | {"LABELCAM_STATE": str(tmp_path / "state"), "TERM": "xterm"}
+    command = [sys.executable, "-c", begin]
+    plain = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True)
+    assert plain.stderr == b""
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb", 0) as screen:
+        subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=slave, check=True)
+        os.close(slave)
+        assert "━".encode() in screen.read(1 << 16)
+
+
+@pytest.mark.timeout(900)
+def test_ten_thousand_pictures_take_no_more_memory_than_a_few(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    (tmp_path / "many").mkdir()
+    for number in range(10_000):
+        picture = np.kron(chance.integers(0, 255, (6, 6, 3)), np.ones((12, 12, 1)))
+        cv2.imwrite(str(tmp_path / "many" / f"{number}.jpg"), picture)
+    code = """
+import resource, sys
+from device.cli import main
+main(["teach", "add", "few", "models/footage"])
+few = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+main(["teach", "add", "many", sys.argv[1]])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - few) >> 10)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "many")],
+        cwd=ROOT, env=os.environ | {"LABELCAM_STATE": str(tmp_path / "state")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    *_, line, more_mb = done.stdout.splitlines()
+    assert "'many': 10000 new, 0 there already" in done.stdout
+    assert "learned 2 labels from 10003 pictures" in line
+    assert int(more_mb) < 250
 
 
 def test_two_who_teach_at_once_both_get_in(pictures: Path, state: Path, tmp_path: Path) -> None:
