@@ -3,27 +3,13 @@
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TextIO
-
-import msgspec
 
 from device.events import DeviceHealth, LabelChange, Observation
 from device.sinks.lines import write_line
 from device.sinks.outlet import Run
+from device.sinks.wire import change_fields
 from device.system.text import json_line
-
-
-class Line(msgspec.Struct, frozen=True):
-    """What a line holds; ``at`` is wall time, ISO 8601 in UTC with milliseconds."""
-
-    camera: str
-    label: str
-    score: float
-    previous: str | None
-    held_s: float
-    model: str
-    at: str
 
 
 class JsonlSink:
@@ -46,17 +32,8 @@ class JsonlSink:
 
     def change(self, change: LabelChange) -> None:
         """Write the change."""
-        now = datetime.fromtimestamp(self._wall_clock(), UTC)
-        line = Line(
-            camera=change.camera,
-            label=change.label,
-            score=round(change.score, 4),
-            previous=change.previous,
-            held_s=round(change.held_s, 3),
-            model=change.model,
-            at=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        )
-        write_line(self._file, json_line(line).encode())
+        fields = change_fields(change, self._wall_clock())
+        write_line(self._file, json_line(fields).encode())
 
     def report(self, health: DeviceHealth) -> None:
         """Nothing: only changes are written."""

@@ -9,9 +9,10 @@ from device.events import LabelChange
 from device.health import vitals
 from device.sinks.mqtt.connection import WINDOW, Connection
 from device.sinks.mqtt.outbox import Outbox
-from device.sinks.mqtt.payloads import Ids, event_message, iso
+from device.sinks.mqtt.payloads import Ids, event_message
 from device.sinks.mqtt.storage import Event
 from device.sinks.mqtt.topics import Topics, slug
+from device.sinks.wire import change_fields
 
 EVENTS = "events"
 
@@ -50,17 +51,7 @@ class Delivery:
         for change in changes:
             at = vitals.wall_time(change.at)
             self._untaken.append(
-                Event(
-                    id=self._ids.next(at),
-                    camera=change.camera,
-                    at=iso(at),
-                    clock_synced=synced,
-                    label=change.label,
-                    score=round(change.score, 4),
-                    previous=change.previous,
-                    held_s=round(change.held_s, 3),
-                    model=change.model,
-                )
+                Event(id=self._ids.next(at), clock_synced=synced, **change_fields(change, at))
             )
         if self._untaken:
             self._outbox.add(self._untaken)

@@ -2,7 +2,6 @@
 
 import secrets
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from device.control.table import Value
 from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
 from device.sinks.mqtt.storage import Event
 from device.sinks.mqtt.topics import Topics
+from device.sinks.wire import iso
 
 
 class EventMessage(Event, frozen=True, kw_only=True):
@@ -121,12 +121,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     return value
-
-
-def iso(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
-    stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return stamp.replace("+00:00", "Z")
 
 
 class Ids:

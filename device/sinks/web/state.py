@@ -8,7 +8,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -18,6 +17,7 @@ from device.control.table import CONTROLS, limits
 from device.events import DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
+from device.sinks.wire import change_fields, iso
 from device.system.text import one_line
 
 _KEPT_CHANGES = 200
@@ -201,9 +201,8 @@ class WebState:
 
     def changes_after(self, number: int) -> tuple[tuple[Change, ...], int]:
         """The changes after the one of this number, oldest first, and the number of the last."""
-        moment = _Moment()
         new = [(n, change) for n, change in list(self._changes) if n > number]
-        return tuple(_change(change, moment) for _, change in new), new[-1][0] if new else number
+        return tuple(_change(change) for _, change in new), new[-1][0] if new else number
 
     def trouble(self) -> str:
         """Why the device is not at work, in a few words that give nothing away, or empty."""
@@ -250,40 +249,21 @@ class _RecentLog(logging.Handler):
 
     def lines_after(self, number: int) -> tuple[tuple[LogLine, ...], int]:
         """The lines after the one of this number, oldest first, and the number of the last."""
-        moment = _Moment()
         new = [line for line in list(self._lines) if line[0] > number]
         lines = tuple(
-            LogLine(_level(level), text, moment.iso(at), moment.age_s(at))
+            LogLine(_level(level), text, iso(vitals.wall_time(at)), _age_s(at))
             for _, level, text, at in new
         )
         return lines, new[-1][0] if new else number
 
 
-class _Moment:
-    """Now, from which ages are counted."""
-
-    def __init__(self) -> None:
-        self._monotonic = time.monotonic()
-
-    def age_s(self, at: float) -> float:
-        return round(max(0.0, self._monotonic - at), 3)
-
-    def iso(self, at: float) -> str:
-        wall = datetime.fromtimestamp(vitals.wall_time(at), UTC)
-        return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _change(change: LabelChange) -> Change:
+    fields = change_fields(change, vitals.wall_time(change.at))
+    return Change(**fields, age_s=_age_s(change.at))
 
 
-def _change(change: LabelChange, moment: _Moment) -> Change:
-    return Change(
-        camera=change.camera,
-        label=change.label,
-        score=round(change.score, 4),
-        previous=change.previous,
-        held_s=round(change.held_s, 3),
-        model=change.model,
-        at=moment.iso(change.at),
-        age_s=moment.age_s(change.at),
-    )
+def _age_s(at: float) -> float:
+    return round(max(0.0, time.monotonic() - at), 3)
 
 
 def _level(number: int) -> Literal["debug", "info", "warning", "error"]:
