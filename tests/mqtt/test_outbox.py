@@ -1,5 +1,6 @@
 """The outbox: nothing lost, in order, bounded, and no more writes than that takes."""
 
+import contextlib
 import itertools
 import logging
 import os
@@ -115,6 +116,20 @@ def test_sequence_numbers_survive_an_empty_outbox_and_a_restart(path: Path) -> N
         assert taken.seq == expected
         box.acknowledge(box.newest)
         box.close()
+
+
+def test_sequence_numbers_of_what_no_disk_took_are_not_given_again(path: Path) -> None:
+    disk, clock = Disk(), Clock()
+    box = Outbox(path, WIDE, clock=clock, connect=disk.connect)
+    disk.error = "database or disk is full"
+    box.add([event()])
+    box.acknowledge(box.newest)
+    disk.error = ""
+    clock.now += outbox.RETRY_S
+    box.tick()
+    box.close()
+    with contextlib.closing(Outbox(path, WIDE)) as box:
+        assert [taken.seq for taken in box.add([event()])] == [2]
 
 
 @pytest.mark.slow

@@ -152,7 +152,8 @@ class EventFile:
     ) -> None:
         """Add rows, and take away those up to ``acknowledged``, in one transaction.
 
-        ``kept`` are numbers and sequence numbers by camera: their rows are emptied and stay.
+        ``kept`` are numbers and sequence numbers by camera: their rows are emptied and stay,
+        and are made where an event was acknowledged before the disk had taken it.
         """
         with self._transaction() as db:
             # OR REPLACE, because a commit that reported an error may have been made.
@@ -168,10 +169,9 @@ class EventFile:
                     (acknowledged, *numbers),
                 )
                 db.executemany(
-                    "UPDATE events SET seq = ?, body = NULL, boot = '', since = 0, checksum = ? "
-                    "WHERE number = ? AND body IS NOT NULL",
+                    _EMPTY,
                     [
-                        (seq, _emptied(camera, seq), number)
+                        (number, camera, seq, _emptied(camera, seq))
                         for camera, (number, seq) in kept.items()
                     ],
                 )
@@ -314,6 +314,11 @@ def _shown(value: bytes) -> str:
 
 
 _SELECT = "SELECT number, camera, seq, body, boot, since, checksum FROM events WHERE number > ?"
+_EMPTY = (
+    "INSERT INTO events VALUES (?, ?, ?, NULL, '', 0, ?) ON CONFLICT (number) DO UPDATE "
+    "SET seq = excluded.seq, body = NULL, boot = '', since = 0, checksum = excluded.checksum "
+    "WHERE body IS NOT NULL"
+)
 _TOTALS = (
     "SELECT count(*), coalesce(sum(length(body)), 0) FROM events "
     "WHERE body IS NOT NULL AND number > ? AND number <= ?"
