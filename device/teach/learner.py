@@ -40,6 +40,7 @@ _RANK = 128
 _LEAST_APART = 0.1
 # Cosines of such features lie within a few tenths of each other.
 _IMPRINT_TEMPERATURE = 12.0
+_STRANGER_FROM = 0.5
 _TEMPERATURES = np.geomspace(0.02, 20, 31)
 
 
@@ -100,6 +101,9 @@ def learn(
     right = scores.argmax(1) == samples.classes
     threshold = float(np.quantile(distances[first & right], 1 - strictness)) if right.any() else 0
     weights, bias = fit.weights(shrinkage)
+    # The frames of a still camera are so alike that tomorrow's would all be strangers: what is
+    # nearer than half of what parts the nearest labels is none. Diverse pictures scatter wider.
+    threshold = max(threshold, _STRANGER_FROM * fit.least_apart(shrinkage))
     head = Head(
         model,
         tuple(map(str, labels)),
@@ -162,6 +166,14 @@ class _Fit:
         damped = self._along * self.gains(shrinkage)
         weights = (self.means - damped @ self.basis.T) / self.ridge(shrinkage)
         return weights, -0.5 * (self.means * weights).sum(1)
+
+    def least_apart(self, shrinkage: float) -> float:
+        """The squared distance of the two classes that are nearest to each other."""
+        weights, _ = self.weights(shrinkage)
+        products = self.means @ weights.T
+        own = np.diag(products)
+        apart = own[:, np.newaxis] + own - products - products.T
+        return float(apart[~np.eye(len(apart), dtype=bool)].min())
 
     def judge(self, z: NDArray[np.float64]) -> Iterator[_Judged]:
         """Logits (rows, classes) of features, and squared distances (rows,), by shrinkage."""

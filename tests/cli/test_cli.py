@@ -26,7 +26,7 @@ HELP = {
     "": "run classify teach bench record models web doctor config mqtt --version",
     "run": "--source --config --set --frames",
     "classify": "FILE --model --labels --top --json",
-    "teach": "add capture list remove rename undo test forget-pictures",
+    "teach": "add capture list remove rename undo test export import forget-pictures",
     "teach add": f"LABEL PICTURE {TEACH}",
     "teach capture": f"LABEL --source --for --most {TEACH}",
     "teach list": f"--json {TEACH}",
@@ -34,6 +34,8 @@ HELP = {
     "teach rename": f"LABEL NEW {TEACH}",
     "teach undo": TEACH,
     "teach test": f"FOLDER --json --png {TEACH}",
+    "teach export": TEACH + " OUT",
+    "teach import": TEACH + " FILE",
     "teach forget-pictures": TEACH,
     "bench": "--source --config --model --labels --threads --runtime --seconds --json --write "
     "--against",

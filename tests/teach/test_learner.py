@@ -180,3 +180,20 @@ def test_two_hundred_labels() -> None:
     assert len(lesson.head.labels) == 200
     assert judged(lesson.head, clouds(2, classes=200, width=256, seed=1, far=2))[0] > 0.9
     assert Head.decode(lesson.head.encode(), "it").labels == named(200)
+
+
+def test_frames_of_a_still_camera_leave_room_for_those_of_tomorrow() -> None:
+    chance = np.random.default_rng(5)
+    scenes = chance.gamma(0.4, 1.0, (2, 1280))
+    still = [scene * chance.normal(1, 0.01, (6, 1280)) for scene in scenes]
+    samples = Samples(
+        np.concatenate(still).astype(np.float32),
+        np.repeat(np.arange(2), 6),
+        np.arange(12),
+    )
+    head = learn(samples, ("open", "shut"), "m").head
+    for row, scene in enumerate(scenes):
+        tomorrow = (scene * chance.normal(1, 0.15, 1280)).clip(0).astype(np.float32)
+        assert head.scores(tomorrow)[row] > 0.5
+    stranger = chance.gamma(0.4, 1.0, 1280).astype(np.float32)
+    assert head.scores(stranger).max() == 0
