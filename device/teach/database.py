@@ -36,10 +36,14 @@ class Database:
         with self._explained():
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / "lessons.db", timeout=_BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
-            self._check_model(model)
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
+                self._check_model(model)
+            except BaseException:
+                self._db.close()
+                raise
 
     def close(self) -> None:
         """Let the database go; may be called twice."""

@@ -22,6 +22,8 @@ def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
         stdout=pty.file,
         stderr=pty.file,
         cwd=ROOT,
+        # Whoever runs the tests may have had it ignored, as nohup does.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     pty.wait_for(lambda it: it.modes.get("1049") is True)
     process.send_signal(number)
