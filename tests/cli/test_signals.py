@@ -17,14 +17,15 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
 def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
     pty = Pty()
+    # Whoever runs the tests may have had it ignored, as nohup does, and a child is so born.
+    before = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(
         [sys.executable, "-m", "device", "run", "--source", "synthetic"],
         stdout=pty.file,
         stderr=pty.file,
         cwd=ROOT,
-        # Whoever runs the tests may have had it ignored, as nohup does.
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
+    signal.signal(number, before)
     pty.wait_for(lambda it: it.modes.get("1049") is True)
     process.send_signal(number)
     pty.wait_for(lambda it: it.modes == {"1049": False, "25": True})
