@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from device import config
+from device.control.commands import Command
 from device.control.controller import Controller
 from device.control.light import Light
 from device.control.overrides import Overrides
-from device.errors import CommandError, LabelcamError, OutputClosed
+from device.errors import CommandError, OutputClosed
 from device.events import LabelChange, Observation, Sink
 from device.health import vitals
 from device.health.meters import Health
-from device.pipeline.feeds import Feeds, check_labels
+from device.pipeline.feeds import Feeds
 from device.sinks import open_sinks
 from device.sinks.outlet import Outlet, Run
 from device.sinks.terminal.sink import print_summary
@@ -138,11 +139,17 @@ class Node:
         if outcome := self.controller.step():
             for change in outcome.changes:
                 self._tell(change)
+            if outcome.answer.command.key == "reload":
+                self._reloaded(outcome.answer.error)
             self._report()
             outcome.deliver()
         if self._signals.reload:
             self._signals.reload = False
-            self._reload_for_service()
+            self._service.reloading()
+            try:
+                self.controller.submit(Command(None, "reload"))
+            except CommandError as error:
+                self._reloaded(str(error))
 
     def _observe(self, observation: Observation) -> None:
         self._classified += 1
@@ -185,32 +192,32 @@ class Node:
         self._restart = True
         self._signals.stop = True
 
-    def reload(self) -> None:
-        """Take a configuration that was edited, by a new start; a bad one changes nothing.
+    def reload(self) -> Callable[[], None]:
+        """Prove a configuration that was edited; for any thread, and takes seconds.
 
-        Raises LabelcamError where it does not hold.
+        Returns what takes it, by a new start. Raises LabelcamError where it does not hold.
         """
         if self._read_settings is None:
             raise CommandError("reload", "this run has no configuration to read again")
         settings = self._read_settings()
         if settings == self._settings:
-            return
-        check_labels(settings)
+            return lambda: None
+        # Most runs are never told to, and it brings what starts processes.
+        from device import preflight
+
+        preflight.check(settings)
+        return self._start_anew
+
+    def _start_anew(self) -> None:
         _log.info("reload: the configuration has changed; starting again with it")
         self.restart()
 
-    def _reload_for_service(self) -> None:
-        """Reload as SIGHUP asked; why a new configuration is refused stays in the status."""
-        self._service.reloading()
-        refusal = ""
-        try:
-            self.reload()
-        except LabelcamError as error:
-            refusal = str(error)
-            _log.error("reload: %s; going on with the old configuration", error)
+    def _reloaded(self, refusal: str) -> None:
+        """Say what a reload came to; why a new configuration is refused stays in the status."""
+        if refusal:
+            _log.error("reload: %s; going on with the old configuration", refusal)
         if not self._restart:
             self._service.reloaded(refusal)
-            self._report()
 
     def _shutdown(self) -> None:
         if self._restart:

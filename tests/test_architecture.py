@@ -12,7 +12,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("node",),
-    ("bench", "doctor"),
+    ("bench", "doctor", "preflight"),
     ("sinks",),
     ("control",),
     ("pipeline",),

@@ -6,6 +6,7 @@ Importing this package costs nothing: each kind is imported when a source asks f
 import re
 import threading
 from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple, Protocol, Self
 
 from device import config
@@ -76,7 +77,8 @@ class Kind(NamedTuple):
     """A kind of camera: the sources that name it, and the module whose ``open_source`` opens it.
 
     ``open_source(request)`` raises CameraError for what is absent, busy or broken, UsageError
-    for a source that could never be one, DependencyError for a package that it needs.
+    for a source that could never be one, DependencyError for a package that it needs. Where
+    there is a ``check_source(request)``, it raises the last two and opens nothing.
     """
 
     pattern: str
@@ -105,15 +107,29 @@ def open_camera(
     another; ``auto`` takes the first device that captures and logs which. Raises what
     Kind says, and ConfigError for settings that this kind does not take.
     """
+    module, request = _request(settings, stop or threading.Event(), wanted)
+    camera: Camera = module.open_source(request)
+    return camera
+
+
+def check_source(settings: config.Camera) -> None:
+    """Raise what ``open_camera`` would, whatever is plugged in: all but CameraError."""
+    module, request = _request(settings, threading.Event(), None)
+    if check := getattr(module, "check_source", None):
+        check(request)
+
+
+def _request(
+    settings: config.Camera, stop: threading.Event, wanted: Size | None
+) -> tuple[ModuleType, Request]:
+    """The module of the kind of camera, and what it is to open."""
     source = settings.source.strip()
     kind = next(kind for kind in KINDS if re.fullmatch(kind.pattern, source, re.DOTALL))
     if settings.controls != config.CameraControls() and not kind.has_controls:
         raise ConfigError(
             "camera.controls", f"only a Raspberry Pi's camera takes them, not {shown(source)}"
         )
-    request = Request(source, settings, stop or threading.Event(), wanted)
-    camera: Camera = import_module(kind.module).open_source(request)
-    return camera
+    return import_module(kind.module), Request(source, settings, stop, wanted)
 
 
 def shown(source: str) -> str:

@@ -49,6 +49,11 @@ def open_source(request: Request) -> Camera:
     return PiCamera(request.settings, request.stop, which, request.wanted)
 
 
+def check_source(_request: Request) -> None:
+    """Raise DependencyError without Picamera2."""
+    _import()
+
+
 class PiCamera(Camera):
     """A camera of libcamera's, opened once and configured once.
 

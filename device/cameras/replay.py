@@ -17,6 +17,11 @@ def open_source(request: Request) -> Camera:
     return ReplayCamera(request.source, request.stop)
 
 
+def check_source(request: Request) -> None:
+    """Raise UsageError for what names no folder, or a pace that there is not."""
+    _parse(request.source)
+
+
 class ReplayCamera(Camera):
     """``replay:FOLDER`` at its recorded pace, or ``replay:FOLDER?pace=max`` as fast as may be.
 
@@ -29,14 +34,9 @@ class ReplayCamera(Camera):
 
     def __init__(self, source: str, stop: threading.Event) -> None:
         self.source = source
-        place, _, pace = source.removeprefix("replay:").partition("?")
-        if pace not in ("", "pace=max") or not place:
-            raise UsageError(
-                f"camera {source}: is no replay; give it as replay:FOLDER or replay:FOLDER?pace=max"
-            )
-        self._folder = Path(place)
+        self._folder, as_fast_as_may_be = _parse(source)
         self._stop = stop
-        self._pace = None if pace else Pace(stop)
+        self._pace = None if as_fast_as_may_be else Pace(stop)
         self._entries = entries(self._folder, source)
         self._number = 0
         self._last = ""
@@ -75,3 +75,13 @@ class ReplayCamera(Camera):
                 self._number += 1
                 return frame
         return None
+
+
+def _parse(source: str) -> tuple[Path, bool]:
+    """The folder, and whether it is played as fast as may be."""
+    place, _, pace = source.removeprefix("replay:").partition("?")
+    if pace not in ("", "pace=max") or not place:
+        raise UsageError(
+            f"camera {source}: is no replay; give it as replay:FOLDER or replay:FOLDER?pace=max"
+        )
+    return Path(place), bool(pace)

@@ -33,10 +33,21 @@ _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 def open_source(request: Request) -> Camera:
     """The camera at an http(s) or rtsp(s) address."""
-    scheme = request.source.partition("://")[0].lower()
+    check_source(request)
+    return _open_url(request.source, shown(request.source), request.settings, request.stop)
+
+
+def check_source(request: Request) -> None:
+    """Raise UsageError for what is no address, ConfigError where TLS cannot be verified."""
+    source, scheme = shown(request.source), request.source.partition("://")[0].lower()
     if scheme not in ("http", "https", "rtsp", "rtsps"):
-        raise UsageError(f"camera {shown(request.source)}: {scheme}:// is not a camera; {REMEDY}")
-    return open_url(request.source, shown(request.source), request.settings, request.stop)
+        raise UsageError(f"camera {source}: {scheme}:// is not a camera; {REMEDY}")
+    if request.settings.tls_verify and scheme in ("https", "rtsps"):
+        raise ConfigError(
+            "camera.tls_verify",
+            f"true, but the FFmpeg in OpenCV cannot verify who sends {source}; set it to false to "
+            "take whoever answers",
+        )
 
 
 def open_video(path: Path, source: str, stop: threading.Event) -> Camera:
@@ -54,17 +65,8 @@ def open_video(path: Path, source: str, stop: threading.Event) -> Camera:
     return RecordedVideo(capture, source, stop)
 
 
-def open_url(url: str, source: str, settings: config.Camera, stop: threading.Event) -> Camera:
-    """The stream at the URL: live, or played once where it has an end.
-
-    Raises CameraError, ConfigError where a server is to be verified and cannot be.
-    """
-    if settings.tls_verify and url.lower().startswith(("https://", "rtsps://")):
-        raise ConfigError(
-            "camera.tls_verify",
-            f"true, but the FFmpeg in OpenCV cannot verify who sends {source}; set it to false to "
-            "take whoever answers",
-        )
+def _open_url(url: str, source: str, settings: config.Camera, stop: threading.Event) -> Camera:
+    """The stream at the URL: live, or played once where it has an end. Raises CameraError."""
     read_timeout_s = settings.stall_s + _READ_GRACE_S
     capture = _capture(
         url,

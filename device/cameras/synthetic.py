@@ -21,6 +21,11 @@ def open_source(request: Request) -> Camera:
     return SyntheticCamera(request.settings, request.stop, request.source.partition("?")[2])
 
 
+def check_source(request: Request) -> None:
+    """Raise UsageError for a knob that there is not."""
+    _parse(request.source, request.source.partition("?")[2])
+
+
 class SyntheticCamera(Camera):
     """Colour bars that drift under a jumping square, in the size and at the pace asked for.
 

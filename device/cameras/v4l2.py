@@ -56,6 +56,12 @@ def open_source(request: Request) -> Camera:
     return V4l2Camera(path, request.settings, request.stop)
 
 
+def check_source(request: Request) -> None:
+    """Raise UsageError for a USB id that is none."""
+    if request.source.startswith("usb:"):
+        _parse_usb(request.source)
+
+
 class V4l2Camera(Camera):
     """A camera by its device node, in the nearest size and frame rate that it has.
 
@@ -245,11 +251,7 @@ def find_by_name(source: str, folder: Path = Path("/dev")) -> Path:
     if source.startswith("bus:"):
         matching = [path for path, node in cameras if node.bus == source[4:]]
     else:
-        wanted = _USB.fullmatch(source)
-        if wanted is None:
-            raise UsageError(
-                f"camera {source}: is no USB id; give it as usb:046d:0825, `lsusb` shows it"
-            )
+        wanted = _parse_usb(source)
         name, serial = wanted["id"].lower(), wanted["serial"]
         same = [
             (node.bus != wanted["port"], path)
@@ -260,6 +262,14 @@ def find_by_name(source: str, folder: Path = Path("/dev")) -> Path:
     if not matching:
         raise CameraError(source, "is not plugged in; plug the camera in, or look with `lsusb`")
     return matching[0]
+
+
+def _parse_usb(source: str) -> re.Match[str]:
+    if (wanted := _USB.fullmatch(source)) is None:
+        raise UsageError(
+            f"camera {source}: is no USB id; give it as usb:046d:0825, `lsusb` shows it"
+        )
+    return wanted
 
 
 def _nodes(folder: Path) -> list[Path]:

@@ -3,14 +3,22 @@
 import argparse
 from pathlib import Path
 
-from device.cli.arguments import VERBOSE, Commands, group
+from device.cli.arguments import SET, VERBOSE, Commands, group, source
+from device.errors import ConfigError, ModelError
 
 
 def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "config", "the configuration file")
-    check = ways.add_parser("check", parents=[VERBOSE], help="tell whether a file is valid")
+    check = ways.add_parser(
+        "check", parents=[VERBOSE, SET, source()], help="tell whether a file is valid"
+    )
     check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument(
+        "--deep",
+        action="store_true",
+        help="build all parts but the cameras' streams as well, as a reload does first",
+    )
     check.set_defaults(command=_check)
     adopt = ways.add_parser(
         "adopt",
@@ -22,8 +30,17 @@ def register(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from device import config
+    from device.pipeline.plan import check_labels
 
-    config.load(options.file)
+    settings = config.load(options.file, options.set, source=options.source)
+    try:
+        check_labels(settings)
+    except ModelError as error:
+        raise ConfigError(str(options.file), str(error)) from None
+    if options.deep:
+        from device import preflight
+
+        preflight.check(settings)
     print(f"{options.file}: is valid")
     return 0
 

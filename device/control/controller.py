@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from device.control.commands import Answer, Command
 from device.control.jobs import Jobs
 from device.control.overrides import Overrides
-from device.control.table import CONTROLS, CameraControl, DeviceActions, DeviceControl, Prepared
+from device.control.table import CONTROLS, Control, DeviceActions, DeviceControl, Prepared
 from device.errors import CommandError, LabelcamError
 from device.events import Controls, LabelChange
 from device.pipeline.channel import Channel
@@ -24,7 +24,8 @@ MAX_WAITING = 64
 Answered = Callable[[Answer], None]
 
 
-_Prepared = tuple[Channel, Prepared]
+# None for the device as a whole.
+_Prepared = tuple[Channel | None, Prepared]
 
 
 class _Order(NamedTuple):
@@ -107,13 +108,10 @@ class Controller:
         changes: list[LabelChange] = []
         error = ""
         try:
-            if isinstance(control, DeviceControl):
-                control.act(self._actions, command.value)
-            elif control.slow:
+            if control.slow:
                 self._jobs.start(order, lambda: self._prepare(control, command))
                 return None
-            else:
-                changes = self._commit(command, self._prepare(control, command))
+            changes = self._commit(command, self._prepare(control, command))
         except LabelcamError as refused:
             error = str(refused)
         return Outcome(changes, Answer(command, error), order.answered)
@@ -124,8 +122,10 @@ class Controller:
             for _, one in finished[1] or ():
                 one.cancel()
 
-    def _prepare(self, control: CameraControl, command: Command) -> list[_Prepared]:
+    def _prepare(self, control: Control, command: Command) -> list[_Prepared]:
         """The command proved for each channel that it concerns. Raises LabelcamError."""
+        if isinstance(control, DeviceControl):
+            return [(None, control.prepare(self._actions, command.value))]
         prepared: list[_Prepared] = []
         try:
             for channel in self._feeds.channels:
@@ -144,7 +144,7 @@ class Controller:
         for channel, one in prepared:
             if (change := one.commit()) is not None:
                 changes.append(change)
-            if command.key in Controls.__struct_fields__:
+            if channel and command.key in Controls.__struct_fields__:
                 configured = getattr(self._feeds.configured_controls(channel.camera), command.key)
                 self._overrides.keep(channel.name, command.key, command.value, configured)
         return changes

@@ -41,8 +41,11 @@ class DeviceActions(Protocol):
     def identify(self) -> None:
         """Blink. Raises CommandError where there is no light."""
 
-    def reload(self) -> None:
-        """Take the configuration anew. Raises LabelcamError where it does not hold."""
+    def reload(self) -> Callable[[], None]:
+        """Prove the configuration anew, on any thread; what takes it.
+
+        Raises LabelcamError where it does not hold.
+        """
 
     def restart(self) -> None:
         """End, and start again."""
@@ -82,12 +85,13 @@ class CameraControl(NamedTuple):
 
 
 class DeviceControl(NamedTuple):
-    """A row for the device as a whole; ``act`` obeys, or raises LabelcamError."""
+    """A row for the device as a whole, like one for a camera in all else."""
 
     key: str
     type: Any
-    act: Callable[[DeviceActions, Any], None]
+    prepare: Callable[[DeviceActions, Any], Prepared]
     announcement: Announcement
+    slow: bool = False
     scope: Literal["device"] = "device"
 
 
@@ -188,25 +192,26 @@ _ROWS: tuple[Control, ...] = (
     DeviceControl(
         "interval_s",
         _limits(config.Mqtt, "interval_s"),
-        lambda device, value: device.set_interval(value),
+        lambda device, value: Prepared(lambda: device.set_interval(value)),
         Announcement("Health interval", "number", step=1, unit="s", entity="interval"),
     ),
     DeviceControl(
         "identify",
         None,
-        lambda device, _: device.identify(),
+        lambda device, _: Prepared(device.identify),
         Announcement("Identify", "button", "diagnostic", device_class="identify"),
     ),
     DeviceControl(
         "reload",
         None,
-        lambda device, _: device.reload(),
+        lambda device, _: Prepared(device.reload()),
         Announcement("Reload configuration", "button"),
+        slow=True,
     ),
     DeviceControl(
         "restart",
         None,
-        lambda device, _: device.restart(),
+        lambda device, _: Prepared(device.restart),
         Announcement("Restart", "button", device_class="restart"),
     ),
 )

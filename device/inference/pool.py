@@ -19,8 +19,9 @@ from device.errors import InferenceError, ModelError
 from device.events import Accelerator, Description
 from device.inference import proof
 from device.inference.interpreter import Engine, Interpreter
-from device.inference.runtimes import Choice
+from device.inference.runtimes import Choice, import_runtime
 from device.library.catalog import Model
+from device.library.tflite_file import TfliteFile
 
 _log = logging.getLogger("labelcam.classifier")
 
@@ -135,29 +136,18 @@ def open_engine(
 
     Raises what Interpreter raises, ModelError also for a file that would end the process.
     """
-    proof.prove(model.file, choice.apply_to(settings) if choice else settings)
-    if settings.delegate not in ("auto", "edgetpu") or not (
-        model.twin or model.file.compiled_for_edgetpu
-    ):
-        return Interpreter(model.file, settings, choice)
-    # Imported here: most devices have no Edge TPU.
-    from device.inference.edgetpu.device import find_devices
-    from device.inference.edgetpu.engine import open_on_edgetpu
-    from device.inference.edgetpu.failover import Failover
-    from device.inference.edgetpu.self_test import check_twin
+    on_cpu, on_edgetpu = _files(model, settings, choice)
+    if on_cpu is None:
+        # Imported here: most devices have no Edge TPU.
+        from device.inference.edgetpu.engine import open_on_edgetpu
 
-    if model.twin is None:
-        return open_on_edgetpu(model.file, settings)
-    try:
-        check_twin(model.file, model.twin)
-    except ModelError as error:
-        if settings.delegate == "edgetpu":
-            raise
-        _log.warning("the Edge TPU is not used: %s", error)
-        return Interpreter(model.file, settings, choice)
-    if settings.delegate == "edgetpu":
-        return open_on_edgetpu(model.twin, settings)
-    cpu = Interpreter(model.file, settings, choice)
+        return open_on_edgetpu(on_edgetpu or model.file, settings)
+    cpu = Interpreter(on_cpu, settings, choice)
+    if on_edgetpu is None:
+        return cpu
+    from device.inference.edgetpu.device import find_devices
+    from device.inference.edgetpu.failover import Failover
+
     if wait and not find_devices():
         return cpu
     try:
@@ -168,6 +158,50 @@ def open_engine(
     if wait:
         failover.wait_until_opened()
     return failover
+
+
+def open_beside(
+    model: Model, settings: config.Model, choice: Choice | None = None
+) -> Interpreter | None:
+    """What runs the model on the CPU, while another process has the Edge TPU.
+
+    None where nothing runs on the CPU: then the device is looked for and its library loaded.
+    Raises what ``open_engine`` raises for the same arguments, but for what only opening the
+    device would tell.
+    """
+    on_cpu, _ = _files(model, settings, choice)
+    if on_cpu is not None:
+        return Interpreter(on_cpu, settings, choice)
+    from device.inference.edgetpu.delegate import load_library
+    from device.inference.edgetpu.device import choose_device
+
+    import_runtime(settings.runtime)
+    choose_device(settings.edgetpu_device)
+    load_library(settings.edgetpu_library)
+    return None
+
+
+def _files(
+    model: Model, settings: config.Model, choice: Choice | None
+) -> tuple[TfliteFile | None, TfliteFile | None]:
+    """What runs on the CPU, and what on the Edge TPU; at least one of them, and proved."""
+    proof.prove(model.file, choice.apply_to(settings) if choice else settings)
+    if settings.delegate not in ("auto", "edgetpu"):
+        return model.file, None
+    if model.file.compiled_for_edgetpu:
+        return None, model.file
+    if model.twin is None:
+        return model.file, None
+    from device.inference.edgetpu.self_test import check_twin
+
+    try:
+        check_twin(model.file, model.twin)
+    except ModelError as error:
+        if settings.delegate == "edgetpu":
+            raise
+        _log.warning("the Edge TPU is not used: %s", error)
+        return model.file, None
+    return None if settings.delegate == "edgetpu" else model.file, model.twin
 
 
 def _key(model: Model, settings: config.Model) -> _Key:

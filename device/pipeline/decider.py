@@ -183,7 +183,7 @@ def _kept(settings: Decide, names: Sequence[str]) -> list[int]:
         for entry in entries:
             if entry not in names:
                 raise ConfigError(
-                    f"decide.{key}", f"{entry!r} is no label of the model{_nearest(entry, names)}"
+                    f"decide.{key}", f"{entry!r} is no label of the model{nearest(entry, names)}"
                 )
     allow, deny = set(settings.allow), set(settings.deny)
     if both := sorted(allow & deny):
@@ -196,7 +196,7 @@ def _kept(settings: Decide, names: Sequence[str]) -> list[int]:
     return kept
 
 
-def _nearest(entry: str, names: Iterable[str]) -> str:
+def nearest(entry: str, names: Iterable[str]) -> str:
     """``; did you mean …?`` with up to three labels, or nothing where none is near."""
     # Only someone about to read an error pays for this import.
     from difflib import get_close_matches

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, Opener, close_all
-from device.errors import CommandError, LabelcamError, TeachError
+from device.errors import CommandError, ConfigError, LabelcamError, TeachError
 from device.events import Controls, LabelChange
 from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
@@ -22,16 +20,21 @@ from device.inference.pool import EnginePool, Lease
 from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import (
-    PREDICTIONS,
     Channel,
-    ChannelSettings,
     Sample,
     camera_with,
     head_of,
     prove,
 )
 from device.pipeline.classifier import Classifier
-from device.pipeline.groups import load_groups
+from device.pipeline.plan import (
+    check_watched,
+    configured_controls,
+    model_of,
+    plan,
+    shared_settings,
+    streams,
+)
 
 if TYPE_CHECKING:
     from device.teach.teacher import Teacher
@@ -89,7 +92,7 @@ class Feeds:
     def __init__(self, settings: config.Config, health: Health) -> None:
         self._ready = threading.Condition()
         self._settings = settings
-        self._channel_settings = _shared(settings)
+        self._channel_settings = shared_settings(settings)
         self._health = health
         self._feeds: list[Feed] = []
         self._engines = EnginePool()
@@ -119,13 +122,16 @@ class Feeds:
     def start(self) -> None:
         """Begin to open every camera, each in a thread of its own, and come back at once.
 
-        Raises ModelError, LabelsError, before any is opened that they would concern.
+        Raises ModelError, LabelsError, ConfigError, before any is opened.
         """
+        self._models, labels = plan(self._settings)
+        try:
+            check_watched(self._settings.mqtt, labels)
+        except ConfigError as error:
+            # No reason to be down: it may be a word that is no longer taught.
+            _log.warning("%s", error)
         for camera in self._settings.camera:
-            chosen = model_of(self._settings, camera)
-            if chosen not in self._models:
-                self._models[chosen] = catalog.find(chosen.name, chosen.labels)
-            wanted = self._models[chosen].file.picture_size
+            wanted = self._models[model_of(self._settings, camera)].file.picture_size
             feed = Feed(camera, self._ready, partial(open_camera, wanted=wanted))
             self._feeds.append(feed)
             feed.supervisor.start()
@@ -276,7 +282,7 @@ class Feeds:
 
     def configured_controls(self, camera: config.Camera) -> Controls:
         """What is in force where no command changed it."""
-        return _configured(self._settings, camera)
+        return configured_controls(self._settings, camera)
 
     def close(self) -> None:
         """Close the cameras."""
@@ -340,48 +346,3 @@ class Feeds:
             return lease
         choice = choose(model.file, settings, may_measure=may_measure)
         return self._engines.open(model, settings, choice, wait=False)
-
-
-def check_labels(settings: config.Config) -> None:
-    """Raise ModelError, LabelsError or ConfigError where a camera has no model or no label."""
-    shared = _shared(settings)
-    for camera in settings.camera:
-        chosen = model_of(settings, camera)
-        model = catalog.find(chosen.name, chosen.labels)
-        shared.decider(model, head_of(camera, model), _configured(settings, camera))
-
-
-def _shared(settings: config.Config) -> ChannelSettings:
-    return ChannelSettings(
-        settings.decide,
-        settings.gate,
-        load_groups(settings.decide.groups),
-        settings.teach,
-        max(PREDICTIONS, settings.terminal.top),
-    )
-
-
-def _configured(settings: config.Config, camera: config.Camera) -> Controls:
-    decide, model = settings.decide, model_of(settings, camera).name
-    return Controls(True, decide.enter, decide.exit, settings.gate.max_fps, model, camera.region)
-
-
-def model_of(settings: config.Config, camera: config.Camera) -> config.Model:
-    """``[model]``, with the camera's own in place of its name and labels."""
-    if not camera.model:
-        return settings.model
-    return msgspec.structs.replace(settings.model, name=camera.model, labels=camera.labels)
-
-
-def streams(camera: config.Camera) -> list[config.Camera]:
-    """The camera, or one of each of its regions, named ``camera/region``."""
-    return [
-        msgspec.structs.replace(
-            camera,
-            name=f"{camera.name}/{r.name}",
-            region=r.box,
-            regions=(),
-            lessons=r.lessons or camera.lessons,
-        )
-        for r in camera.regions
-    ] or [camera]

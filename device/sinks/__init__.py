@@ -5,6 +5,7 @@ from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
+from device import config
 from device.events import Sink
 from device.sinks.outlet import Outlet, Run
 
@@ -12,7 +13,9 @@ from device.sinks.outlet import Outlet, Run
 class Kind(NamedTuple):
     """A kind of outlet: the module whose ``open_sink(run)`` opens it, imported when it is on.
 
-    ``spare`` ones may be out of order at the start: the device works without them.
+    Where it has a ``check_settings(settings)``, that raises what keeps it from being opened, and
+    takes nothing that only one process can have. ``spare`` ones may be out of order at the start:
+    the device works without them.
     """
 
     module: str
@@ -35,9 +38,7 @@ def open_sinks(run: Run, more: Iterable[Callable[[], Sink]] = ()) -> list[Outlet
     Raises what keeps one from being opened: DependencyError, ConfigError, and SinkError where
     the device is of no use without it; those that were opened are closed then.
     """
-    on = [name for name in KINDS if getattr(run.settings, name).enabled]
-    if "jsonl" in on and "terminal" in on:
-        on.remove("terminal")  # both write to stdout
+    on = _on(run.settings)
     outlets: list[Outlet] = []
     try:
         for name in on:
@@ -49,6 +50,21 @@ def open_sinks(run: Run, more: Iterable[Callable[[], Sink]] = ()) -> list[Outlet
             outlet.close()
         raise
     return outlets
+
+
+def check_sinks(settings: config.Config) -> None:
+    """Raise what keeps an outlet that is turned on from being opened, as far as it can be told."""
+    for name in _on(settings):
+        if check := getattr(import_module(KINDS[name].module), "check_settings", None):
+            check(settings)
+
+
+def _on(settings: config.Config) -> list[str]:
+    """The outlets that are turned on."""
+    on = [name for name in KINDS if getattr(settings, name).enabled]
+    if "jsonl" in on and "terminal" in on:
+        on.remove("terminal")  # both write to stdout
+    return on
 
 
 def _open(module: str, run: Run) -> Sink:

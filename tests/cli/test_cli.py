@@ -50,7 +50,7 @@ HELP = {
     "web token": "--config",
     "doctor": "--config --json --self-test",
     "config": "check adopt",
-    "config check": "FILE",
+    "config check": "FILE --set --source --deep",
     "config adopt": "",
     "mqtt": "check forget",
     "mqtt check": "--config --set",

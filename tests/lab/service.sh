@@ -210,7 +210,7 @@ killed() {
 }
 
 reload() {
-    local pid
+    local pid bad
     pid=$(property MainPID)
     cp "$config" /srv/good.toml
     since=$(date +%s)
@@ -219,7 +219,19 @@ reload() {
     within 10 'the refusal in the log' says 'fps = 5000'
     within 10 'the refusal in the status' refusal_shows
     within 10 'going on' is ActiveState active
-    sed -i 's/^fps = 5000/fps = 4/' "$config"
+    sed -i 's/^fps = 5000/fps = 5/' "$config"
+    for bad in '[web]\nenabled = true\nhost = "0.0.0.0"' '[window]\nenabled = true' \
+        '[model]\ndelegate = "edgetpu"' '[model]\nname = "/srv/none.tflite"' \
+        '[decide]\ngroups = "everyday"\nallow = ["catt"]'; do
+        printf '%b\n' "$bad" >>"$config"
+        timeout 60 systemctl reload labelcam.service || true
+        within 40 "a refusal of $bad" status_says 'the new configuration is refused'
+        within 20 'labels under the old configuration' label_comes "$(now_ms)" ''
+        cp /srv/good.toml "$config"
+        timeout 60 systemctl reload labelcam.service || fail 'reload of what was good'
+        within 20 'no refusal any more' status_says_not refused
+    done
+    sed -i 's/^fps = 5/fps = 4/' "$config"
     systemctl reload labelcam.service
     within 20 'the new configuration' says 'reload: the configuration has changed'
     within 20 'going on' is SubState running
@@ -318,6 +330,8 @@ no_camera() { # a state like another: READY, and a reload works at once
 }
 
 status_says() { [[ $(property StatusText) == *"$1"* ]]; }
+
+status_says_not() { ! status_says "$1"; }
 
 upgrade() {
     local begun sum

@@ -295,14 +295,21 @@ def test_the_program_reloads_and_stops_when_told(
     file.write_text("decide.enter = 7.0\n")
     program.send_signal(signal.SIGHUP)
     manager.wait_for("RELOADING")
-    assert manager.heard(20) == {"READY": "1"}
+    assert manager.wait_for("READY") == {"READY": "1"}
     assert "enter = 7.0" in manager.wait_for("STATUS")["STATUS"]
+
+    # Nor is one taken that is valid and would end the device.
+    file.write_text('camera.source = "synthetic"\nmodel.delegate = "edgetpu"\n')
+    program.send_signal(signal.SIGHUP)
+    manager.wait_for("RELOADING")
+    assert manager.wait_for("READY") == {"READY": "1"}
+    assert "refused: delegate edgetpu: model" in manager.wait_for("STATUS")["STATUS"]
 
     # An unchanged one changes nothing, and clears the refusal.
     file.write_text('camera.source = "synthetic"\n')
     program.send_signal(signal.SIGHUP)
     manager.wait_for("RELOADING")
-    assert manager.heard(20) == {"READY": "1"}
+    assert manager.wait_for("READY") == {"READY": "1"}
     assert "refused" not in manager.wait_for("STATUS")["STATUS"]
 
     # A good one is taken by the same process, which is ready when it stands.

@@ -1,5 +1,6 @@
 """MQTT: topics, the connection to a broker, what Home Assistant is told, and the check."""
 
+from device import config
 from device.errors import DependencyError
 from device.events import Sink
 from device.sinks.outlet import Run
@@ -7,11 +8,26 @@ from device.sinks.outlet import Run
 
 def open_sink(run: Run) -> Sink:
     """The way to the broker. Raises DependencyError without paho-mqtt."""
+    _require_paho()
+    from device.sinks.mqtt.sink import MqttSink
+
+    watched = run.settings.mqtt.watch or run.settings.decide.allow or run.groups
+    return MqttSink(run.settings.mqtt, run.cameras, run.device, watched)
+
+
+def check_settings(settings: config.Config) -> None:
+    """Raise DependencyError without paho-mqtt, SinkError where a secret or a key is unusable."""
+    _require_paho()
+    from device.sinks.mqtt.broker import password_of, tls_context
+
+    tls_context(settings.mqtt)
+    password_of(settings.mqtt)
+
+
+def _require_paho() -> None:
     try:
-        from device.sinks.mqtt.sink import MqttSink
+        import paho.mqtt  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "paho":
             raise
         raise DependencyError("mqtt: paho-mqtt is not installed; pip install paho-mqtt") from None
-    watched = run.settings.mqtt.watch or run.settings.decide.allow or run.groups
-    return MqttSink(run.settings.mqtt, run.cameras, run.device, watched)

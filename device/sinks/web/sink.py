@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from device import config
 from device.control.commands import Device
@@ -42,11 +43,7 @@ class WebSink:
         teach: config.Teach,
     ) -> None:
         self._server: Server | None = None
-        addresses = _addresses(settings)
-        token = None
-        if settings.token_file or not all(_is_loopback(address) for _, address in addresses):
-            token = _read_token(settings)
-        tls = _tls(settings)
+        addresses, token, tls = secure(settings)
         self._state = WebState(settings, cameras, token=token is not None)
         self._metrics = Metrics()
         app = WebApp(settings, self._state, self._metrics, device, token, teach)
@@ -80,6 +77,23 @@ class WebSink:
         if server is not None:
             logging.getLogger().removeHandler(self._state.log)
             server.close()
+
+
+class Secured(NamedTuple):
+    """Where to listen, and what protects it; None is none."""
+
+    addresses: list[tuple[socket.AddressFamily, str]]
+    token: web_token.Token | None
+    tls: ssl.SSLContext | None
+
+
+def secure(settings: config.Web) -> Secured:
+    """What the settings come to. Raises what WebSink raises, but for what listening would."""
+    addresses = _addresses(settings)
+    token = None
+    if settings.token_file or not all(_is_loopback(address) for _, address in addresses):
+        token = _read_token(settings)
+    return Secured(addresses, token, _tls(settings))
 
 
 def _addresses(settings: config.Web) -> list[tuple[socket.AddressFamily, str]]:

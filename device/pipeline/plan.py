@@ -1,0 +1,115 @@
+"""What the configuration asks of each camera's channels: its model, its labels, its regions."""
+
+import contextlib
+from collections.abc import Collection
+from typing import NamedTuple
+
+import msgspec
+
+from device import config
+from device.errors import ConfigError
+from device.events import Controls
+from device.inference.choice import choose
+from device.inference.pool import open_beside
+from device.library import catalog
+from device.library.catalog import Model
+from device.pipeline.channel import PREDICTIONS, ChannelSettings, head_of, prove
+from device.pipeline.classifier import Classifier
+from device.pipeline.decider import nearest
+from device.pipeline.groups import load_groups
+
+
+class Plan(NamedTuple):
+    """The model of each camera by what ``model_of`` says, and every label that can be reported."""
+
+    models: dict[config.Model, Model]
+    labels: frozenset[str]
+
+
+def plan(settings: config.Config) -> Plan:
+    """What the channels will be made of.
+
+    Raises ModelError, LabelsError or ConfigError where a camera has no model or no label.
+    """
+    shared = shared_settings(settings)
+    models: dict[config.Model, Model] = {}
+    labels = {settings.decide.unknown}
+    for camera in settings.camera:
+        chosen = model_of(settings, camera)
+        if chosen not in models:
+            models[chosen] = catalog.find(chosen.name, chosen.labels)
+        model, controls = models[chosen], configured_controls(settings, camera)
+        for stream in streams(camera):
+            labels.update(shared.decider(model, head_of(stream, model), controls).names)
+    return Plan(models, frozenset(labels))
+
+
+def check_watched(settings: config.Mqtt, labels: Collection[str]) -> None:
+    """Raise ConfigError for a word of ``mqtt.watch`` that is not among ``labels``."""
+    for word in settings.watch if settings.enabled else ():
+        if word not in labels:
+            raise ConfigError(
+                "mqtt.watch", f"{word!r} is no label of the model{nearest(word, labels)}"
+            )
+
+
+def check_labels(settings: config.Config) -> Plan:
+    """As ``plan``, and raises ConfigError for a watched word that no camera can report."""
+    made = plan(settings)
+    check_watched(settings.mqtt, made.labels)
+    return made
+
+
+def check_models(settings: config.Config) -> None:
+    """Run the model of each camera, as a start would, on all but an Edge TPU: that is at work.
+
+    Raises what ``check_labels`` and ``open_beside`` raise, and ModelError for a model that gives
+    no probabilities.
+    """
+    for chosen, model in check_labels(settings).models.items():
+        choice = choose(model.file, settings.model, may_measure=False)
+        engine = open_beside(model, settings.model, choice)
+        if engine is None:
+            continue
+        with contextlib.closing(engine):
+            for camera in settings.camera:
+                for stream in streams(camera) if model_of(settings, camera) == chosen else ():
+                    prove(Classifier(model, engine, stream), chosen.name)
+
+
+def shared_settings(settings: config.Config) -> ChannelSettings:
+    """What all channels share. Raises ConfigError for groups that cannot be read."""
+    return ChannelSettings(
+        settings.decide,
+        settings.gate,
+        load_groups(settings.decide.groups),
+        settings.teach,
+        max(PREDICTIONS, settings.terminal.top),
+    )
+
+
+def configured_controls(settings: config.Config, camera: config.Camera) -> Controls:
+    """What is in force for a camera where no command changed it."""
+    decide, model = settings.decide, model_of(settings, camera).name
+    return Controls(True, decide.enter, decide.exit, settings.gate.max_fps, model, camera.region)
+
+
+def model_of(settings: config.Config, camera: config.Camera) -> config.Model:
+    """``[model]``, with the camera's own in place of its name and labels."""
+    if not camera.model:
+        return settings.model
+    return msgspec.structs.replace(settings.model, name=camera.model, labels=camera.labels)
+
+
+def streams(camera: config.Camera) -> list[config.Camera]:
+    """The camera, or one of each of its regions, named ``camera/region``."""
+    return [
+        msgspec.structs.replace(
+            camera,
+            name=f"{camera.name}/{r.name}",
+            region=r.box,
+            regions=(),
+            lessons=r.lessons or camera.lessons,
+        )
+        for r in camera.regions
+    ] or [camera]
