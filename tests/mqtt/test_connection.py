@@ -367,8 +367,6 @@ def test_tls_with_an_authority_and_a_certificate_of_our_own(
 
 
 @needs_mosquitto
-# paho forgets to close the socket when a server is no websocket's.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_websockets(lone: Lone, tmp_path: Path) -> None:
     port = free_port()
     with Mosquitto(

@@ -223,16 +223,31 @@ def test_every_entity_that_is_told_regularly_expires_and_no_other() -> None:
         assert entity.get("expire_after") == (60 if told else None)
 
 
+def addressed(topic: str) -> tuple[str | None, str]:
+    found = TOPICS.addressed(topic)
+    assert found is not None, topic
+    return found
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["hello", "ROOT", "ROOT/", "ROOT/set", "ROOT/garden/x/set/enter", "x/ROOT/set/enter",
+     "ROOT/set/enter/x", "ROOTset/enter", ""],
+)  # fmt: skip
+def test_a_topic_outside_the_subscription_is_nobodys_command(rest: str) -> None:
+    assert TOPICS.addressed(rest.replace("ROOT", TOPICS.root)) is None
+
+
 def test_entities_command_what_there_is_to_command() -> None:
     for entity in entities().values():
         if "command_topic" in entity:
-            camera, key = TOPICS.addressed(entity["command_topic"])
+            camera, key = addressed(entity["command_topic"])
             assert key in table.CONTROLS
             press = entity["platform"] == "button"
             # The button teaches the label that was chosen; the command takes any.
             assert (table.CONTROLS[key].type is None or key == "teach") == press
             assert press or entity["state_topic"] == TOPICS.of(camera, key)
-    commanded = [TOPICS.addressed(e["command_topic"])[1] for e in entities().values()
+    commanded = [addressed(e["command_topic"])[1] for e in entities().values()
                  if "command_topic" in e]  # fmt: skip
     # A region is drawn on a picture, which is not a thing that Home Assistant has.
     # Where nothing was taught yet, no label can be chosen to teach.

@@ -4,6 +4,7 @@ import queue
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,6 +32,8 @@ from device.sinks.mqtt.topics import Topics
 _ANSWER_S = 10.0
 # Retained messages come right after the subscription; a pause of this length ends them.
 _QUIET_S = 0.5
+# A node has less than a hundred topics; a broker that sends more is not to be heard for ever.
+_MESSAGES_MAX = 1000
 
 _Kind = TypeVar("_Kind", bound=Happening)
 
@@ -113,7 +116,7 @@ class _Visit:
         self.version = MQTTProtocolVersion.MQTTv5
         self._settings = settings
         self._inbox: queue.SimpleQueue[Happening] = queue.SimpleQueue()
-        self._received: list[bytes] = []
+        self._received: deque[bytes] = deque(maxlen=_MESSAGES_MAX)
         self._connection = self._connect()
 
     def __enter__(self) -> "_Visit":
@@ -162,7 +165,7 @@ class _Visit:
         """The topics under a filter that hold a retained message."""
         self._subscribe(topic_filter)
         found: list[str] = []
-        while True:
+        while len(found) < _MESSAGES_MAX:
             try:
                 item = self._inbox.get(timeout=_QUIET_S)
             except queue.Empty:
@@ -171,6 +174,7 @@ class _Visit:
                 found.append(item.topic)
             elif isinstance(item, Lost):
                 raise _Failed(item.reason)
+        return found
 
     def _subscribe(self, topic: str) -> None:
         self._connection.subscribe(topic)

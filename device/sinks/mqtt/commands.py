@@ -23,7 +23,8 @@ _MAX_ANSWERS = 256
 class Commands:
     """The way in: a message becomes a command of the device's, and has an answer.
 
-    ``answered`` gets the device's answers, on its thread.
+    ``answered`` gets the device's answers, on its thread. ``ignored`` counts the messages that
+    were not asked for: on a topic that we did not subscribe to.
     """
 
     def __init__(
@@ -34,19 +35,26 @@ class Commands:
         state: State,
         answered: Callable[[Answer], None],
         *,
+        taken: bool,
         images: bool,
     ) -> None:
+        self.ignored = 0
         self._device = device
         self._cameras = cameras
         self._topics = topics
         self._state = state
         self._answered = answered
+        self._taken = taken
         self._images = images
         self._answers: deque[tuple[str, bytes]] = deque(maxlen=_MAX_ANSWERS)
 
     def receive(self, message: Received) -> None:
         """Have a command obeyed, or refuse it."""
-        camera, key = self._topics.addressed(message.topic)
+        addressed = self._topics.addressed(message.topic)
+        if addressed is None or not self._taken:
+            self.ignored += 1
+            return
+        camera, key = addressed
         try:
             if message.retained:
                 raise CommandError(

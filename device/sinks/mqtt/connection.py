@@ -18,8 +18,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from device.config import Mqtt
+from device.control.commands import MAX_BYTES
 from device.errors import SinkError
 from device.sinks.mqtt.broker import address_of, password_of, port_of, tls_context
+from device.sinks.mqtt.client import MAX_FRAME_BYTES, Client
 from device.sinks.mqtt.faults import (
     CONNECT_TIMEOUT_S,
     KEEP_ALIVE_TIMEOUT,
@@ -38,8 +40,8 @@ WINDOW = 64
 # A command over its few bytes is answered with the reason, and for that it must be
 # received; what is longer than this the broker keeps to itself.
 _MAX_PACKET_BYTES = 32 << 20
-# A command has at most 1024 bytes.
-_KEPT_BYTES = 4096
+# None of ours is as long.
+_TOPIC_LENGTH = 1024
 
 
 class Connected(NamedTuple):
@@ -71,7 +73,7 @@ class Acknowledged(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A message for us, cut to _KEPT_BYTES; ``size`` is what it had."""
+    """A message, cut to what a command may have; ``size`` is what its payload had."""
 
     connection: "Connection"
     topic: str
@@ -123,7 +125,7 @@ class Connection:
         # take every option. None before it is open and after it is closed.
         self._tcp: socket.socket | None = None
         v5 = version == MQTTProtocolVersion.MQTTv5
-        self._client = client = _Client(
+        self._client = client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=version,
@@ -131,11 +133,10 @@ class Connection:
             transport=settings.transport,
             reconnect_on_failure=False,
         )
-        client.ended = self._ended
+        client.dialled, client.ended = self._dialled, self._ended
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(WINDOW)
         client.suppress_exceptions = True
-        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -161,7 +162,8 @@ class Connection:
         properties = None
         if self.version == MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = _MAX_PACKET_BYTES
+            framed = settings.transport == "websockets"
+            properties.MaximumPacketSize = MAX_FRAME_BYTES if framed else _MAX_PACKET_BYTES
         self._client.connect_async(
             settings.host,
             port_of(settings),
@@ -198,7 +200,7 @@ class Connection:
 
     # What paho calls, in its thread. Nothing here may raise or take long.
 
-    def _on_socket_open(self, _client: object, _data: object, sock: Any) -> None:
+    def _dialled(self, sock: socket.socket) -> None:
         self._tcp = socket.socket(fileno=os.dup(sock.fileno()))
         self._with_tcp(lambda tcp: tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
         if self._is_aborted:
@@ -233,13 +235,13 @@ class Connection:
         self._post(Acknowledged(self, mid, code.getName() if code.is_failure else ""))
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        payload = bytes(message.payload[:_KEPT_BYTES])
-        size = len(message.payload)
+        payload = bytes(message.payload[:MAX_BYTES])
+        size = len(message.payload) + self._client.cut_bytes
         try:
             topic = message.topic
         except UnicodeDecodeError:
             return
-        self._post(Received(self, topic, payload, size, message.retain))
+        self._post(Received(self, topic[:_TOPIC_LENGTH], payload, size, message.retain))
 
     def _on_subscribe(
         self, _client: object, _data: object, _mid: int, codes: list[ReasonCode], _props: object
@@ -272,29 +274,6 @@ class Connection:
     def _refused(self, code: ReasonCode) -> None:
         reason, slow = refusal(code)
         self._post(Lost(self, reason, slow=slow, other_version=code.value == WRONG_VERSION))
-
-
-class _Client(paho.Client):
-    """paho's client whose network thread cannot end unseen, whatever it meets."""
-
-    ended: Callable[[Exception | None], None]
-
-    def loop_forever(
-        self, timeout: float = 1.0, retry_first_connection: bool = False
-    ) -> MQTTErrorCode:
-        """Connect once, and serve the connection until it is lost."""
-        error: Exception | None = None
-        try:
-            self.reconnect()
-            super().loop_forever(timeout, retry_first_connection)
-        except Exception as caught:  # noqa: BLE001 - told to the sink, which tries again
-            # Its frames hold a socket that paho forgets when a handshake fails.
-            error = caught.with_traceback(None)
-        # Where it ended by an error of its own, paho leaves it open.
-        if (sock := self.socket()) is not None:
-            sock.close()
-        self.ended(error)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 def has_landed(sent: paho.MQTTMessageInfo | None) -> bool:

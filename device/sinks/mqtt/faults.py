@@ -75,6 +75,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
         "{where}: no websocket for MQTT at {path}; check mqtt.path and mqtt.port",
     ),
     (OSError, "{where}: {reason}; check the network"),
+    (BufferError, "{where}: does not read what we answer; see the broker's log"),
     (UnicodeError, "host {host} is no host name; check mqtt.host"),
 )
 

@@ -99,7 +99,13 @@ class MqttSink:
         )
         self._delivery = Delivery(topics)
         self._commands = Commands(
-            device, topics.slugs, topics, self._state, self._inbox.put, images=settings.images
+            device,
+            topics.slugs,
+            topics,
+            self._state,
+            self._inbox.put,
+            taken=settings.commands,
+            images=settings.images,
         )
         self._tick_due = 0.0
         self._health_due = math.inf
@@ -269,7 +275,8 @@ class MqttSink:
             "damaged": self._outbox.damaged,
             "trouble": self._outbox.trouble,
         }
-        message = health_message(health, self.topics, time.time(), outbox, self._link.describe())
+        link = {**self._link.describe(), "ignored": self._commands.ignored}
+        message = health_message(health, self.topics, time.time(), outbox, link)
         self._state.put(self.topics.health, message, qos=0)
 
     def _announce(self) -> None:

@@ -90,13 +90,16 @@ class Topics:
         """The filters that every command comes through."""
         return f"{self.root}/set/+", f"{self.root}/+/set/+"
 
-    def addressed(self, topic: str) -> tuple[str | None, str]:
-        """The camera and the key that a command's topic names.
+    def addressed(self, topic: str) -> tuple[str | None, str] | None:
+        """The camera and the key that a command's topic names; None where it is no command's.
 
         A camera that is not there is given by what stands in its place.
         """
-        *camera, _, key = topic[len(self.root) + 1 :].split("/")
-        return (self._cameras.get(camera[0], camera[0]) if camera else None), key
+        found = re.fullmatch(rf"{re.escape(self.root)}/(?:([^/]*)/)?set/([^/]*)", topic)
+        if found is None:
+            return None
+        camera, key = found.groups()
+        return self._cameras.get(camera, camera), key
 
 
 def _digest(machine: str, purpose: str, digits: int) -> str:
