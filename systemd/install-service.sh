@@ -148,7 +148,7 @@ start() { # and leave alone what runs this very release
 runs_release() { grep -qsa "^$release/" "/proc/$(property MainPID)/cmdline"; }
 
 become_ready() {
-    gets_ready || die 1 "${release##*/} is installed and does not work: $trouble; labelcam doctor tells more"
+    gets_ready || die 1 "${release##*/} is installed and does not work: $trouble; sudo labelcam doctor tells more"
     first_label
 }
 
@@ -206,7 +206,7 @@ first_label() {
         status=$(property StatusText)
     done
     say "${release##*/}: $status"
-    say "The log: journalctl -fu ${unit%.service}   How it is: systemctl status ${unit%.service}, labelcam doctor"
+    say "The log: journalctl -fu ${unit%.service}   How it is: systemctl status ${unit%.service}, sudo labelcam doctor"
     say "Its configuration: $config; after a change: systemctl reload ${unit%.service}"
 }
 

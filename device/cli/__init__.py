@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from device import __version__
+from device.cli import service
 from device.cli.arguments import Parser
 from device.errors import LabelcamError
 from device.system import logs
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         logs.configure(verbose=options.verbose)
+        if hasattr(options, "own"):
+            service.join(options, sys.argv[1:] if arguments is None else arguments)
         _load(getattr(options, "loads", ()))
         code: int = options.command(options)
         sys.stdout.flush()

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from device.cli.arguments import SET, VERBOSE, Commands, group, source
+from device.cli.service import OWN
 from device.errors import ConfigError, ModelError
 
 
@@ -11,9 +12,9 @@ def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "config", "the configuration file")
     check = ways.add_parser(
-        "check", parents=[VERBOSE, SET, source()], help="tell whether a file is valid"
+        "check", parents=[VERBOSE, OWN, SET, source()], help="tell whether a file is valid"
     )
-    check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument("config", metavar="FILE", type=Path)
     check.add_argument(
         "--deep",
         action="store_true",
@@ -32,16 +33,16 @@ def _check(options: argparse.Namespace) -> int:
     from device import config
     from device.pipeline.plan import check_labels
 
-    settings = config.load(options.file, options.set, source=options.source)
+    settings = config.load(options.config, options.set, source=options.source)
     try:
         check_labels(settings)
     except ModelError as error:
-        raise ConfigError(str(options.file), str(error)) from None
+        raise ConfigError(str(options.config), str(error)) from None
     if options.deep:
         from device import preflight
 
         preflight.check(settings)
-    print(f"{options.file}: is valid")
+    print(f"{options.config}: is valid")
     return 0
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from device.cli.arguments import VERBOSE, Commands, as_json, config_file
+from device.cli.service import OWN
 
 
 def register(commands: Commands) -> None:
@@ -11,6 +12,7 @@ def register(commands: Commands) -> None:
         "doctor",
         parents=[
             VERBOSE,
+            OWN,
             config_file(", if not the service's"),
             as_json("all findings as one JSON array"),
         ],

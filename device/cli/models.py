@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from device.cli.arguments import LABELS, VERBOSE, Commands, group
+from device.cli.service import OWN
 from device.errors import FetchError
 from device.system.text import printable
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "models", "the models there are, and having them here")
-    parser = ways.add_parser("list", parents=[VERBOSE], help="the catalogue")
+    parser = ways.add_parser("list", parents=[VERBOSE, OWN], help="the catalogue")
     parser.set_defaults(command=_list)
     parser = ways.add_parser(
         "show", parents=[VERBOSE, LABELS], help="what a model is, and what is wrong with it"
@@ -26,16 +27,16 @@ def register(commands: Commands) -> None:
     parser.set_defaults(command=_show)
     parser = ways.add_parser(
         "fetch",
-        parents=[VERBOSE],
+        parents=[VERBOSE, OWN],
         help="download a model of the catalogue, with its labels and Edge TPU twin",
     )
     parser.add_argument("name", metavar="NAME", help="its name in the catalogue")
     parser.set_defaults(command=lambda options: fetch(options.name))
     parser = ways.add_parser(
-        "verify", parents=[VERBOSE], help="compare the files that are here with the catalogue"
+        "verify", parents=[VERBOSE, OWN], help="compare the files that are here with the catalogue"
     )
     parser.set_defaults(command=_verify)
-    parser = ways.add_parser("remove", parents=[VERBOSE], help="remove what was fetched")
+    parser = ways.add_parser("remove", parents=[VERBOSE, OWN], help="remove what was fetched")
     parser.add_argument("name", metavar="NAME", help="its name in the catalogue")
     parser.set_defaults(command=_remove)
 

@@ -3,6 +3,7 @@
 import argparse
 
 from device.cli.arguments import SET, VERBOSE, Commands, config_file, group
+from device.cli.service import OWN
 from device.errors import DependencyError
 
 
@@ -13,7 +14,7 @@ def register(commands: Commands) -> None:
         ("check", "go to the broker step by step, and say which step fails and what to do"),
         ("forget", "take the device out of Home Assistant and its messages off the broker"),
     ):
-        parser = ways.add_parser(what, parents=[VERBOSE, config_file(), SET], help=text)
+        parser = ways.add_parser(what, parents=[VERBOSE, config_file(), SET, OWN], help=text)
         parser.set_defaults(command=_mqtt, what=what)
 
 

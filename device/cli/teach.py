@@ -25,6 +25,7 @@ from device.cli.arguments import (
     parent,
     source,
 )
+from device.cli.service import OWN
 from device.errors import PictureError, TeachError, UsageError
 from device.system.logs import complain
 from device.system.text import json_line, printable
@@ -55,13 +56,13 @@ _BAR_AFTER_S = 2.0
 def register(commands: Commands) -> None:
     """Add the command."""
     ways = group(commands, "teach", "labels of your own, from a few pictures")
-    common = [VERBOSE, config_file(), SET, MODEL, _LESSONS]
+    common = [VERBOSE, OWN, config_file(), SET, MODEL, _LESSONS]
 
     def add(
         name: str, does: Callable[[argparse.Namespace], int], text: str, *more: Parser
     ) -> Parser:
         parser = ways.add_parser(name, parents=[*common, *more], help=text)
-        parser.set_defaults(command=does)
+        parser.set_defaults(command=does, reads_all=True)
         return parser
 
     label = parent("label", metavar="LABEL", help="what the pictures show")

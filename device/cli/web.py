@@ -3,6 +3,7 @@
 import argparse
 
 from device.cli.arguments import VERBOSE, Commands, config_file, group
+from device.cli.service import OWN
 from device.system import logs
 
 
@@ -10,7 +11,7 @@ def register(commands: Commands) -> None:
     """Add the command."""
     token = group(commands, "web", "the page in the browser").add_parser(
         "token",
-        parents=[VERBOSE, config_file()],
+        parents=[VERBOSE, config_file(), OWN],
         help="make the token that the page asks for, in place of the old one",
     )
     token.set_defaults(command=_token)

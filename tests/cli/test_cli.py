@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 FOOTAGE = ROOT / "models" / "footage"
 
 
-TEACH = "--config --set --model --lessons"
+TEACH = "--own --config --set --model --lessons"
 # Every command, with what its help lists beside --help and --verbose.
 HELP = {
     "": "run classify teach bench record models web doctor config mqtt --version",
@@ -41,20 +41,20 @@ HELP = {
     "--against",
     "record": "OUT --for --source --config --set --lossless --max-mb",
     "models": "list show fetch verify remove",
-    "models list": "",
+    "models list": "--own",
     "models show": "NAME-or-FILE --labels",
-    "models fetch": "NAME",
-    "models verify": "",
-    "models remove": "NAME",
+    "models fetch": "NAME --own",
+    "models verify": "--own",
+    "models remove": "NAME --own",
     "web": "token",
-    "web token": "--config",
-    "doctor": "--config --json --self-test",
+    "web token": "--config --own",
+    "doctor": "--own --config --json --self-test",
     "config": "check adopt",
-    "config check": "FILE --set --source --deep",
+    "config check": "FILE --own --set --source --deep",
     "config adopt": "",
     "mqtt": "check forget",
-    "mqtt check": "--config --set",
-    "mqtt forget": "--config --set",
+    "mqtt check": "--own --config --set",
+    "mqtt forget": "--own --config --set",
 }
 
 

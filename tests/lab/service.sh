@@ -199,6 +199,29 @@ page() { # the web view under all restrictions of the unit
     within 20 'a label' label_comes "$(now_ms)" ''
 }
 
+taught() { # by root's hand, and the running service says it
+    local begun
+    refused 'run: sudo labelcam teach list' runuser -u nobody -- labelcam teach list
+    refused 'run: sudo labelcam web token' runuser -u nobody -- labelcam web token
+    begun=$(now_ms)
+    mkdir -m 700 /root/cup
+    cp /srv/coffee.jpg /root/cup
+    labelcam teach add 'my cup' /root/cup 2>/tmp/said || { cat /tmp/said && fail 'teach add'; }
+    grep -q 'for the service: .* as user labelcam' /tmp/said || { cat /tmp/said && fail 'does not say for whom'; }
+    labelcam teach add 'my pet' /srv/cat.jpg
+    within 30 'what was taught' label_comes "$begun" 'my cup'
+    echo "FIGURE taught by hand, two labels, to the first at the broker: $(($(now_ms) - begun)) ms"
+    [[ -z $(find /var/lib/labelcam ! -user labelcam) ]] || fail "$(find /var/lib/labelcam ! -user labelcam -ls)"
+    [[ ! -e /root/.local/state/labelcam ]] || fail "root's own state was used"
+    labelcam mqtt check >/tmp/said || { cat /tmp/said && fail 'mqtt check has no password'; }
+    ! compgen -G '/dev/shm/labelcam-*' || fail 'the password is still there'
+    labelcam teach list --own >/tmp/said 2>&1 || true
+    ! grep -q 'my cup' /tmp/said || fail '--own is the service'
+    rm -r /root/cup /root/.local/state/labelcam 2>/dev/null || true
+    labelcam teach remove 'my cup' && labelcam teach remove 'my pet'
+    within 30 'the model' label_comes "$(now_ms)" espresso
+}
+
 killed() {
     local begun pid
     pid=$(property MainPID)
@@ -525,6 +548,7 @@ broker
 install
 unit
 page
+taught
 killed
 reload
 hung
