@@ -88,11 +88,15 @@ class Listener:
         return [message for message in list(self.messages) if message.topic.endswith(ending)]
 
     def wait(self, condition: Callable[[], Any], what: str = "") -> None:
-        """Wait until what was heard fulfils a condition."""
+        """Wait until what was heard, or what the node made of it, fulfils a condition."""
+        deadline = time.monotonic() + DEADLINE_S
         with self._heard:
-            if not self._heard.wait_for(condition, DEADLINE_S):
-                topics = [message.topic for message in self.messages]
-                pytest.fail(f"{what or 'condition'} not met; heard {len(topics)}: {topics[-20:]}")
+            while not condition():
+                if time.monotonic() > deadline:
+                    topics = [message.topic for message in self.messages]
+                    pytest.fail(f"{what or 'condition'} not met; heard: {topics[-20:]}")
+                # Not every condition is of messages: acknowledgements come after the last.
+                self._heard.wait(0.02)
 
     def wait_for(self, ending: str, count: int = 1) -> Message:
         """The message that is the so many-th on topics with this ending."""
