@@ -309,6 +309,7 @@ def test_stdout_does_without_stderr(stderr: str) -> None:
     assert shell(f"run --source footage --frames 2 {stderr}").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_stream_at_all() -> None:
     ended = shell("run --source footage --frames 2 <&- >&- 2>/dev/full")
     assert ended.returncode == 0

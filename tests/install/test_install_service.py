@@ -230,6 +230,7 @@ def test_once_more_builds_nothing_and_keeps_the_configuration(system: System) ->
     assert system.releases() == {"1.0.0"}
 
 
+@pytest.mark.slow
 def test_a_changed_checkout_of_the_same_version_is_another_release(system: System) -> None:
     system.well()
     (system.checkout / "models/labels.txt").write_text("dog\n")
@@ -405,6 +406,7 @@ def test_upgrade_takes_the_packages_of_the_release_before(system: System) -> Non
     assert (system.root / "opt/labelcam/releases/1.1.0" / packages).samefile(first)
 
 
+@pytest.mark.slow
 def test_packages_of_another_python_are_not_taken_in_silence(system: System) -> None:
     system.well()
     python = (system.bin / "python3").read_text().replace("version=3.11", "version=3.12")
@@ -497,6 +499,7 @@ def test_what_was_interrupted_is_made_anew(system: System, where: str) -> None:
     assert system.link("current") == "1.0.0"
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_between_its_links_is_whole_again(system: System) -> None:
     system.well()
     system.version("1.1.0")

@@ -110,6 +110,7 @@ def test_stills(
     assert probability > floor
 
 
+@pytest.mark.slow
 def test_clip(classify: Classify, footage: Path) -> None:
     path = footage / "demo.mp4"
     assert path.stat().st_size < 1_000_000

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 
 from device import config
 from device.events import UNAVAILABLE, DeviceHealth, LabelChange, Observation
@@ -57,6 +58,7 @@ def played(colours: Callable[..., Path], *cameras: config.Camera, frames: int | 
     return recorder
 
 
+@pytest.mark.slow
 def test_a_label_was_never_held_for_less_than_no_time(
     colours: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -38,11 +38,15 @@ HEALTH = device_health(*(camera_health(name=c.name, source=HOSTILE) for c in CAM
 
 
 class Subject(NamedTuple):
-    """An outlet: how it is opened, and what somebody reads of it with a terminal."""
+    """An outlet: how it is opened, and what somebody reads of it with a terminal.
+
+    ``draws_within_s`` is how soon its own thread has shown what it got, where it has one.
+    """
 
     open: Callable[[], Sink]
     read: Callable[[], str] = lambda: ""
     opens_again: bool = True
+    draws_within_s: float = 0.0
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,9 @@ def make_live(_request: object, _folder: Path, stack: contextlib.ExitStack) -> S
         # The display's own ways to draw are no text.
         return re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "\n", pty.raw.decode("utf-8", "ignore"))
 
-    return Subject(lambda: TerminalSink(settings, 0.0, pty.file, CAMERAS), read)
+    return Subject(
+        lambda: TerminalSink(settings, 0.0, pty.file, CAMERAS), read, draws_within_s=0.12
+    )
 
 
 def make_web(_request: object, _folder: Path, _stack: object) -> Subject:
@@ -99,11 +105,12 @@ def make_web(_request: object, _folder: Path, _stack: object) -> Subject:
         paths = ("/api/state", "/metrics")
         return "".join(opened[-1].ask(path).body.decode() for path in paths)
 
-    return Subject(open_view, read)
+    return Subject(open_view, read, draws_within_s=0.04)
 
 
 def make_window(_request: object, _folder: Path, _stack: object) -> Subject:
-    return Subject(lambda: WindowSink(config.Window(max_fps=60), CAMERAS, FakeDevice()))
+    settings = config.Window(max_fps=60)
+    return Subject(lambda: WindowSink(settings, CAMERAS, FakeDevice()), draws_within_s=0.04)
 
 
 def make_record(_request: object, folder: Path, _stack: object) -> Subject:
@@ -118,7 +125,9 @@ def make_record(_request: object, folder: Path, _stack: object) -> Subject:
 def make_mqtt(request: pytest.FixtureRequest, folder: Path, _stack: object) -> Subject:
     port = request.getfixturevalue("broker").port
     settings = config.Mqtt(host="127.0.0.1", port=port, images=True)
-    return Subject(lambda: MqttSink(settings, CAMERAS, FakeDevice(), state=folder))
+    return Subject(
+        lambda: MqttSink(settings, CAMERAS, FakeDevice(), state=folder), draws_within_s=0.04
+    )
 
 
 def in_time(call: Callable[..., Any], *arguments: Any) -> None:
@@ -132,12 +141,11 @@ def seen(frame: Frame | None = None, camera: str = "camera", **more: Any) -> Obs
     return msgspec.structs.replace(made, frame=frame or made.frame)
 
 
-def settle(sink: Sink) -> None:
+def settle(subject: Subject, sink: Sink) -> None:
     """Give what draws on a thread of its own the time for a fault, and hear of it."""
-    for _ in range(10):
-        time.sleep(0.02)
-        sink.report(HEALTH)
-        sink.observe(seen())
+    time.sleep(subject.draws_within_s)
+    sink.report(HEALTH)
+    sink.observe(seen())
 
 
 @pytest.mark.parametrize("order", list(permutations(("observe", "change", "report"))), ids="-".join)
@@ -168,9 +176,9 @@ def test_a_camera_that_goes_makes_a_change_without_a_frame(subject: Subject) -> 
     sink = subject.open()
     in_time(sink.change, change(label=UNAVAILABLE, score=0.0, previous=None, at=time.monotonic()))
     in_time(sink.report, device_health(camera_health(state="lost", stages={})))
-    settle(sink)
+    settle(subject, sink)
     in_time(sink.change, change(label=UNAVAILABLE, score=0.0, at=time.monotonic()))
-    settle(sink)
+    settle(subject, sink)
     sink.close()
 
 
@@ -191,14 +199,14 @@ def test_frames_of_every_layout_and_shape(subject: Subject) -> None:
     for frame in frames():
         for camera in CAMERAS:
             in_time(sink.observe, seen(frame, camera.name))
-        settle(sink)
+        settle(subject, sink)
     sink.close()
 
 
 def test_an_observation_without_a_label_or_a_prediction(subject: Subject) -> None:
     sink = subject.open()
     in_time(sink.observe, seen(label=None, score=0.0, scores={}))
-    settle(sink)
+    settle(subject, sink)
     sink.close()
 
 
@@ -211,7 +219,7 @@ def test_no_name_is_obeyed_by_a_terminal(subject: Subject) -> None:
         sink.change(changed)
         sink.observe(seen(camera=camera.name, label=HOSTILE, scores=hostile))
     logging.getLogger("labelcam").warning("camera door: answers %s", HOSTILE)
-    settle(sink)
+    settle(subject, sink)
     text = subject.read()
     sink.close()
     assert not re.search(r"[\x00-\x09\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202e]", text)

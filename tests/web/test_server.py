@@ -112,6 +112,7 @@ def test_closing_ends_every_stream_and_thread(open_view: Open) -> None:
     assert open_view(config.Camera()).ask("/healthz").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_closing_while_others_come_leaves_no_socket(
     open_view: Open, tmp_path: Path, tls: bool
