@@ -38,6 +38,8 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """No test, nor what it starts, touches the user's state or measures the embedded model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("STATE_DIRECTORY", raising=False)
+        # Whoever asked OpenCV to speak would hear it where the tests want silence.
+        patch.delenv("OPENCV_LOG_LEVEL", raising=False)
         patch.setenv("LABELCAM_STATE", str(tmp_path_factory.mktemp("state")))
         settings = config.Model()
         model = catalog.find(settings.name).file

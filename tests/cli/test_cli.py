@@ -301,6 +301,7 @@ def test_a_full_stdout_is_one_line_and_exit_1(command: str, unbuffered: str) -> 
     assert ended.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
 def test_stdout_does_without_stderr(stderr: str) -> None:
     ended = shell(f"classify /nonexistent.jpg models/footage/coffee.jpg {stderr}")

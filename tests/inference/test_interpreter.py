@@ -189,6 +189,7 @@ def test_a_runtime_that_is_not_installed() -> None:
         Interpreter(tflite_file.read(EMBEDDED), config.Model(runtime=missing))
 
 
+@pytest.mark.slow
 def test_opening_and_closing_again_and_again_keeps_no_memory(colours: Callable[..., Path]) -> None:
     file = tflite_file.read(colours(softmax=True))
 

@@ -395,6 +395,7 @@ def test_upgrade_leaves_alone_what_is_stopped_and_disabled(system: System) -> No
     assert (system.link("current"), system.link("good")) == ("1.1.0", "1.0.0")
 
 
+@pytest.mark.slow
 def test_upgrade_takes_the_packages_of_the_release_before(system: System) -> None:
     system.well()
     packages = "venv/lib/python3.11/site-packages/pygame/x.py"

@@ -74,6 +74,7 @@ def test_a_label_was_never_held_for_less_than_no_time(
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 def test_a_replayed_frame_is_as_old_as_it_is_late(
     colours: Callable[..., Path], tmp_path: Path
 ) -> None:

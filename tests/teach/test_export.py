@@ -113,6 +113,7 @@ def test_a_plain_runtime_agrees(
         assert given == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_labelcam_labels_like_the_head(
     model: catalog.Model, head: Head, exported: TfliteFile
 ) -> None:
