@@ -13,6 +13,8 @@ from device import config, preflight
 from device.cli import main
 from device.control.commands import Command
 from device.errors import UsageError
+from device.inference import runtimes
+from device.inference.runtimes import RUNTIMES
 from device.node import Node
 from tests.control.test_commands import Script
 
@@ -31,7 +33,10 @@ def absent(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str) -> Non
 def test_a_running_device_refuses_what_would_end_it(
     tmp_path: Path, colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    absent(tmp_path / "absent", monkeypatch, "pygame", "libcamera", "ai_edge_litert", "paho")
+    # The runtime that this run does without, where both are installed.
+    other = next(name for name in reversed(RUNTIMES) if name != next(iter(runtimes.installed())))
+    packages = "pygame", "libcamera", "paho", RUNTIMES[other].partition(".")[0]
+    absent(tmp_path / "absent", monkeypatch, *packages)
     model = colours()
     (tmp_path / "broken.tflite").write_bytes(b"no model")
     (tmp_path / "secret").write_text("secret\n")
@@ -45,7 +50,7 @@ def test_a_running_device_refuses_what_would_end_it(
         "window.enabled = true": "the window needs pygame-ce",
         "mqtt.enabled = true": "paho-mqtt is not installed",
         'model.delegate = "edgetpu"': "is not compiled for the Edge TPU",
-        'model.runtime = "ai-edge-litert"': "ai-edge-litert is not installed",
+        f'model.runtime = "{other}"': f"{other} is not installed",
         'camera.source = "pi"': "camera pi: needs libcamera",
         'camera.source = "usb:webcam"': "is no USB id",
         'camera.source = "replay:"': "is no replay",

@@ -35,9 +35,13 @@ def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
     pty.hang_up()
 
 
-# Says when the program begins to load itself.
+# Says when the program begins to load itself. SIGINT is as a shell has it in the foreground,
+# since whoever runs the tests in the background may ignore it.
 EARLY = """
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Watch:
     def find_spec(self, name, path, target=None):
