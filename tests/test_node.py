@@ -92,6 +92,7 @@ def test_a_wait_ends_as_soon_as_a_frame_comes() -> None:
     thread.join()
 
 
+@pytest.mark.slow
 def test_two_cameras_go_their_own_ways(
     recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_sink_whose_reader_has_gone_ends_the_run_in_silence(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_rate_limit_holds(recorder: Recorder) -> None:
     settings = config.Config(
         camera=(config.Camera(source="synthetic", fps=100),), gate=config.Gate(max_fps=20)
@@ -191,6 +193,7 @@ class TestCamerasThatFail:
         with pytest.raises(CameraError, match=r"it: no such device$"):
             Node(settings).run()
 
+    @pytest.mark.slow
     def test_one_that_works_keeps_the_process_while_another_is_away(
         self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
     ) -> None:
@@ -208,6 +211,7 @@ class TestCamerasThatFail:
         assert [camera.state for camera in last.cameras] == ["live", "lost"]
 
     @pytest.mark.usefixtures("opener")
+    @pytest.mark.slow
     def test_a_frozen_picture_is_reported(
         self,
         recorder: Recorder,
@@ -223,6 +227,7 @@ class TestCamerasThatFail:
         Node(settings, frames=60).run()
         assert "frozen" in recorder.reported[-1].cameras[0].picture
 
+    @pytest.mark.slow
     def test_a_snapshot_is_the_large_picture_where_the_camera_has_one(
         self, recorder: Recorder, opener: "Flaky", colours: Callable[..., Path]
     ) -> None:
@@ -303,6 +308,7 @@ def test_regions_of_one_camera_have_labels_of_their_own(
     assert [camera.name for camera in recorder.reported[-1].cameras] == ["door/left", "door/right"]
 
 
+@pytest.mark.slow
 def test_a_camera_has_a_model_of_its_own(recorder: Recorder, colours: Callable[..., Path]) -> None:
     other = colours("other.tflite", softmax=True)
     other.with_suffix(".txt").write_text("rot\ngrün\nblau\n")

@@ -30,6 +30,7 @@ def absent(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str) -> Non
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
+@pytest.mark.slow
 def test_a_running_device_refuses_what_would_end_it(
     tmp_path: Path, colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_what_the_way_to_the_broker_needs_is_looked_at(
     assert capsys.readouterr().err.startswith(f"labelcam: {reason}")
 
 
+@pytest.mark.slow
 def test_check_finds_the_model_and_its_labels_as_a_run_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_word_to_watch_that_nobody_says_is_said_and_keeps_nothing_from_running
     assert "mqtt.watch: 'gren' is no label of the model; did you mean 'green'?" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_crashes_or_hangs_is_refused(
     tmp_path: Path, colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_who_fails_drops_out_and_the_others_go_on(caplog: pytest.LogCaptureFixtu
     assert said == ["first: was ended by SIGILL", "third: was ended by SIGILL"]
 
 
+@pytest.mark.slow
 def test_another_program_takes_its_turns(
     colours: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_source_is_shown_without_the_password(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ALL, indirect=True)
+@pytest.mark.slow
 def test_reopening_leaks_no_descriptor(source: str, request: pytest.FixtureRequest) -> None:
     def reopened(times: int) -> int:
         for _ in range(times):

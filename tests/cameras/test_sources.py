@@ -254,6 +254,7 @@ class TestStream:
             "and the network"
         )
 
+    @pytest.mark.slow
     def test_silence_is_a_stall(self, server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stream, "_READ_GRACE_S", 0.0)
         stalled = r"gave no frame for 0\.5 s after 3;"

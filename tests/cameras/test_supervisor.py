@@ -552,6 +552,7 @@ def test_a_password_is_not_shown_before_opening_either() -> None:
     assert "secret" not in repr(settings)
 
 
+@pytest.mark.slow
 def test_a_process_ends_cleanly_though_a_stream_hangs(server: MjpegServer) -> None:
     """The thread stays in FFmpeg's read; the process must still exit, and with 0."""
     code = f"""

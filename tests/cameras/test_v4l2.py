@@ -268,6 +268,7 @@ def test_a_size_that_cannot_be(driver: Driver, size: tuple[int, int]) -> None:
     assert f"(HD Webcam) gives {size[0]}x{size[1]} 'YUYV' where 640x480 YUYV was asked" in refused()
 
 
+@pytest.mark.slow
 def test_opens_but_gives_no_frame(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v4l2, "_FIRST_FRAME_S", 0.01)
     driver.pictures.clear()

@@ -266,6 +266,7 @@ def test_classify_goes_on_after_a_jpeg_without_components(
     assert "coffee.jpg" in out
 
 
+@pytest.mark.slow
 def test_classify_into_a_pipe_that_closes() -> None:
     run = subprocess.run(
         f"{sys.executable} -m device classify models/footage models/footage | head -1",
@@ -295,6 +296,7 @@ def shell(command: str, *, unbuffered: str = "") -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize("command", ["classify models/footage/coffee.jpg", "models list"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.slow
 def test_a_full_stdout_is_one_line_and_exit_1(command: str, unbuffered: str) -> None:
     ended = shell(f"{command} >/dev/full", unbuffered=unbuffered)
     assert ended.stderr == "labelcam: stdout cannot be written: No space left on device\n"
@@ -332,6 +334,7 @@ def test_run_plays_the_footage_and_sums_up() -> None:
         assert f"\n  {stage}" in said
 
 
+@pytest.mark.slow
 def test_run_as_json_lines_keeps_stdout_for_them() -> None:
     run = labelcam("run", "--source", "footage", "--frames", "5", "--set", "jsonl.enabled=true")
     assert run.returncode == 0

@@ -429,6 +429,7 @@ def test_a_reload_of_the_same_or_of_a_bad_configuration_changes_nothing(
     assert script.answers[0].error == "command reload: this run has no configuration to read again"
 
 
+@pytest.mark.slow
 def test_a_reload_of_another_configuration_starts_again(colours: Callable[..., Path]) -> None:
     model = colours()
     settings = config_of(model)

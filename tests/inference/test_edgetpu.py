@@ -195,6 +195,7 @@ def test_a_library_that_refuses(
 
 
 @pytest.mark.usefixtures("unproved")
+@pytest.mark.slow
 def test_a_library_that_crashes_takes_another_process_with_it(
     standin: Standin, compiled: tflite_file.TfliteFile
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_library_that_crashes_takes_another_process_with_it(
 
 
 @pytest.mark.usefixtures("unproved")
+@pytest.mark.slow
 def test_a_library_that_does_not_come_back(
     standin: Standin, compiled: tflite_file.TfliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_library_that_does_not_come_back(
 
 
 @pytest.mark.usefixtures("unproved")
+@pytest.mark.slow
 def test_a_library_is_proved_once_until_it_or_the_runtime_changes(
     standin: Standin, compiled: tflite_file.TfliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

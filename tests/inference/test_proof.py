@@ -52,6 +52,7 @@ def damaged(colours: Callable[..., Path]) -> Model:
     return catalog.find(str(path))
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_runtime_ends_a_child(damaged: Model, children: list[str]) -> None:
     message = r"^model \S+/colours\.tflite: cannot be run \(\S+ [0-9.]+: was ended by SIG\w+\): it"
     for _ in range(2):  # never remembered
@@ -82,6 +83,7 @@ def test_a_file_that_never_comes_back(
         open_engine(catalog.find(str(colours())), config.Model())
 
 
+@pytest.mark.slow
 def test_a_file_is_proved_once_for_each_runtime(
     colours: Callable[..., Path], children: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +140,7 @@ def _labelcam(*arguments: object) -> "subprocess.CompletedProcess[str]":
     ],
     ids=["classify", "run", "show"],
 )
+@pytest.mark.slow
 def test_commands_end_with_the_name_of_the_file(
     arguments: tuple[object, ...], damaged: Model
 ) -> None:

@@ -218,6 +218,7 @@ def test_a_later_systemd_gets_its_drop_in(system: System) -> None:
     assert "notify-reload" in drop_in.read_text()
 
 
+@pytest.mark.slow
 def test_once_more_builds_nothing_and_keeps_the_configuration(system: System) -> None:
     system.well()
     config = system.root / "etc/labelcam/config.toml"
@@ -239,6 +240,7 @@ def test_a_changed_checkout_of_the_same_version_is_another_release(system: Syste
     assert system.link("previous") == "1.0.0"
 
 
+@pytest.mark.slow
 def test_wheels_are_taken_from_a_folder(system: System, tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
@@ -260,6 +262,7 @@ def test_upgrade_keeps_the_last_two_releases(system: System) -> None:
     assert system.releases() == {"1.1.0", "1.2.0"}
 
 
+@pytest.mark.slow
 def test_a_release_that_fails_its_self_test_leaves_no_trace(system: System) -> None:
     system.well()
     before = system.files()
@@ -324,6 +327,7 @@ def test_a_release_that_ends_soon_after_ready_gives_way_to_the_old_one(system: S
     assert (system.link("current"), system.link("good")) == ("1.0.0", "1.0.0")
 
 
+@pytest.mark.slow
 def test_an_installer_that_is_ended_while_it_watches_goes_back(system: System) -> None:
     system.well()
     system.version("1.1.0")
@@ -343,6 +347,7 @@ def test_an_installer_that_is_ended_while_it_watches_goes_back(system: System) -
 
 
 @pytest.mark.parametrize("step", ["daemon-reload", "--no-block restart labelcam.service"])
+@pytest.mark.slow
 def test_what_fails_after_the_switch_is_named_and_taken_back(system: System, step: str) -> None:
     system.well()
     system.version("1.1.0")
@@ -359,6 +364,7 @@ def test_what_fails_after_the_switch_is_named_and_taken_back(system: System, ste
 
 
 @pytest.mark.parametrize("unit", ["labelcam.service", "labelcam-adopt.service"])
+@pytest.mark.slow
 def test_a_unit_that_systemd_does_not_take_changes_nothing(system: System, unit: str) -> None:
     system.well()
     before = system.files()
@@ -383,6 +389,7 @@ def test_rollback_from_a_wreck(system: System) -> None:
     assert (system.root / "etc/systemd/system/labelcam.service").exists()
 
 
+@pytest.mark.slow
 def test_upgrade_leaves_alone_what_is_stopped_and_disabled(system: System) -> None:
     system.well()
     (system.root / "etc/systemd/system/multi-user.target.wants/labelcam.service").unlink()
@@ -444,6 +451,7 @@ def test_rollback_goes_there_and_back(system: System) -> None:
     assert (system.link("current"), system.link("previous")) == ("1.1.0", "1.0.0")
 
 
+@pytest.mark.slow
 def test_uninstall_leaves_configuration_and_state_and_purge_nothing(system: System) -> None:
     password = system.root / "etc/credstore/labelcam.mqtt-password"
     password.parent.mkdir()
@@ -467,6 +475,7 @@ def test_uninstall_leaves_configuration_and_state_and_purge_nothing(system: Syst
     system.well("--uninstall", "--purge")
 
 
+@pytest.mark.slow
 def test_dry_run_prints_every_step_and_changes_nothing(system: System) -> None:
     before = system.files()
     result = system.run("--dry-run")

@@ -106,6 +106,7 @@ def test_truncation_is_resumed_where_it_broke_off(
     assert 0.5 <= waits[0] <= 1.5
 
 
+@pytest.mark.slow
 def test_a_stalled_server_is_left_and_asked_again(
     server: TlsServer, fetcher: Fetcher, target: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_stalled_server_is_left_and_asked_again(
     assert _asked_range(server.requests[1]) == "Range: bytes=100000-"
 
 
+@pytest.mark.slow
 def test_a_server_that_crawls_is_left_and_asked_again(
     server: TlsServer, fetcher: Fetcher, target: Path, waits: list[float]
 ) -> None:

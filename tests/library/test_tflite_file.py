@@ -86,6 +86,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
             tflite_file.read(_write(tmp_path, whole[:length]))
 
 
+@pytest.mark.slow
 def test_no_flipped_byte_makes_it_fail_otherwise(tmp_path: Path) -> None:
     whole = bytearray(colour_model(softmax=True))
     rng = random.Random(7)

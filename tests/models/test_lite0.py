@@ -32,6 +32,7 @@ from models.weights import load_weights
 from models.wheels import WheelError
 
 
+@pytest.mark.slow
 def test_the_shipped_file_is_what_the_builder_makes(
     weights: Weights, embedded_model: bytes
 ) -> None:
@@ -53,6 +54,7 @@ def test_the_embedding_is_a_second_output(weights: Weights, footage: Path, size:
     assert embedding.max() > 1
 
 
+@pytest.mark.slow
 def test_int8_stays_close_to_float32(
     weights: Weights, embedded_model: bytes, footage: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_zero_is_exact_in_every_range(low: float, high: float) -> None:
     assert (-128 - quantization.zero_point) * quantization.scale <= low + quantization.scale
 
 
+@pytest.mark.slow
 def test_command_writes_the_file(weights: Weights, tmp_path: Path) -> None:
     out = tmp_path / "model.tflite"
     assert main(["--size", "160", "--out", str(out)]) == 0

@@ -25,6 +25,7 @@ def test_check_says_each_step(broker: Mosquitto, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAIL  port: localhost:1: nothing")
 
 
+@pytest.mark.slow
 def test_forget_says_what_it_did(
     broker: Mosquitto, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -60,6 +61,7 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_mqtt_is_loaded_only_where_it_is_used() -> None:
     script = (
         "import sys; from device.cli import main; import device.node; "

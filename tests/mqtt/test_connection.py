@@ -112,6 +112,7 @@ def connack5(code: int) -> bytes:
         (0x9F, "the broker limits how often we may connect"),
     ],
 )
+@pytest.mark.slow
 def test_every_refusal_is_one_line_that_says_what_to_do(
     lone: Lone, caplog: pytest.LogCaptureFixture, code: int, words: str
 ) -> None:
@@ -323,6 +324,7 @@ def _hashed(password: bytes) -> str:
 
 
 @needs_mosquitto
+@pytest.mark.slow
 def test_tls_with_an_authority_and_a_certificate_of_our_own(
     lone: Lone, tmp_path: Path, authority: Authority
 ) -> None:
@@ -367,6 +369,7 @@ def test_tls_with_an_authority_and_a_certificate_of_our_own(
 
 
 @needs_mosquitto
+@pytest.mark.slow
 def test_websockets(lone: Lone, tmp_path: Path) -> None:
     port = free_port()
     with Mosquitto(
@@ -410,6 +413,7 @@ def test_events_that_the_broker_refuses_are_kept(
 
 
 @needs_mosquitto
+@pytest.mark.slow
 def test_a_device_can_be_forgotten(rig: Rig, listener: Listener, broker: Mosquitto) -> None:
     rig.open()
     rig.report()

@@ -371,6 +371,7 @@ Step = Callable[[], None]
         max_size=30,
     )
 )
+@pytest.mark.slow
 def test_whatever_happens_nothing_is_lost_or_out_of_order(
     steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

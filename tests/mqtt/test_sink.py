@@ -262,6 +262,7 @@ def test_ten_thousand_events_catch_up_at_a_thousand_a_second(
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.slow
 def test_a_slow_subscriber_holds_nobody_up(rig: Rig, broker: Mosquitto, listener: Listener) -> None:
     slow = Listener(broker.port)
     slow._client.on_message = lambda *_: time.sleep(0.02)
@@ -288,6 +289,7 @@ def test_a_broker_that_takes_one_message_at_a_time_gets_every_event(
         listener.close()
 
 
+@pytest.mark.slow
 def test_another_client_with_our_id_is_named_and_makes_no_storm(
     rig: Rig, broker: Mosquitto, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,6 +362,7 @@ def test_a_disk_that_hangs_costs_the_node_nothing(
     listener.wait(lambda: listener.of("/health")[-1].json["outbox"]["dropped"] == 19)
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_outbox_loses_no_change(
     rig: Rig, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

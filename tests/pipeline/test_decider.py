@@ -256,6 +256,7 @@ def some_frames(draw: st.DrawFn) -> list[tuple[Scores, float]]:
 
 
 @given(decide=some_settings(), frames=some_frames())
+@pytest.mark.slow
 def test_changes_chain_and_name_only_what_may_be_named(
     decide: Decide, frames: list[tuple[Scores, float]]
 ) -> None:
@@ -280,6 +281,7 @@ def test_changes_chain_and_name_only_what_may_be_named(
 
 
 @given(decide=some_settings(), frames=some_frames())
+@pytest.mark.slow
 def test_nothing_changes_while_scores_are_between_exit_and_enter(
     decide: Decide, frames: list[tuple[Scores, float]]
 ) -> None:
@@ -302,6 +304,7 @@ def test_nothing_changes_while_scores_are_between_exit_and_enter(
     frames=some_frames(),
     offset=st.integers(-1000, 1_000_000),
 )
+@pytest.mark.slow
 def test_only_differences_of_time_matter(
     decide: Decide, frames: list[tuple[Scores, float]], offset: int
 ) -> None:
@@ -338,6 +341,7 @@ def test_two_half_steps_of_smoothing_are_one_step(
 
 
 @given(decide=some_settings(), frames=some_frames(), times=st.lists(st.floats(-1e9, 1e9)))
+@pytest.mark.slow
 def test_no_clock_is_too_wild(
     decide: Decide, frames: list[tuple[Scores, float]], times: list[float]
 ) -> None:

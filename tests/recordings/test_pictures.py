@@ -171,6 +171,7 @@ def peak_mb(path: Path) -> tuple[int, str]:
     return int(peak), outcome
 
 
+@pytest.mark.slow
 def test_108_megapixels_of_jpeg(path: Path) -> None:
     """A subprocess, because peak memory never falls again."""
     whole = np.zeros((9000, 12000), np.uint8)

@@ -103,6 +103,7 @@ def test_lossless_is_what_was_seen_to_the_bit(tmp_path: Path, settings: list[str
 
 
 @pytest.mark.parametrize(("pace", "at_pace"), [("", True), ("?pace=max", False)])
+@pytest.mark.slow
 def test_plays_at_the_recorded_pace(tmp_path: Path, pace: str, at_pace: bool) -> None:
     times = [0.0, 0.25, 0.375, 0.5]
     sink = RecordSink(tmp_path / "out", 10, 1 << 20, lossless=True)

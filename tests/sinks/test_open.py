@@ -80,6 +80,7 @@ sys.exit(main(["run", "--source", "synthetic", "--set", sys.argv[2] + ".enabled=
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_library_that_is_missing_is_named(section: str, package: str, message: str) -> None:
     command = [sys.executable, "-c", WITHOUT, package, section]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

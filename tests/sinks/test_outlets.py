@@ -193,6 +193,7 @@ def frames() -> Iterator[Frame]:
         yield Frame(np.full(shape, 99, np.uint8), layout, width, height, 0, time.monotonic())
 
 
+@pytest.mark.slow
 def test_frames_of_every_layout_and_shape(subject: Subject) -> None:
     sink = subject.open()
     in_time(sink.report, HEALTH)

@@ -84,6 +84,7 @@ def test_it_follows_what_is_observed(terminal: Make) -> None:
     assert not any("espresso  0.90" in line for line in pty.screen)
 
 
+@pytest.mark.slow
 def test_it_follows_the_terminal_s_size(terminal: Make) -> None:
     _, pty = terminal()
     pty.wait_for_text("29.8 fps")
@@ -111,6 +112,7 @@ def test_the_terminal_is_given_back(terminal: Make) -> None:
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(3)", "raise RuntimeError", "pass"])
+@pytest.mark.slow
 def test_the_terminal_is_given_back_by_whoever_forgets_to_close(ending: str) -> None:
     pty = Pty()
     program = (
@@ -323,6 +325,7 @@ def test_plain_lines_need_no_rich() -> None:
     assert result.stdout == b"False\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_it_quietly() -> None:
     program = (
         "import sys; from device.config import Terminal; "

@@ -43,6 +43,7 @@ def labelcam(path: Path, *, journal: bool) -> str:
     return path.read_text()
 
 
+@pytest.mark.slow
 def test_the_program_sees_whether_it_writes_to_the_journal(tmp_path: Path) -> None:
     said = "/nonexistent.toml: no such file\n"
     assert labelcam(tmp_path / "log", journal=True) == f"<3>{said}"

@@ -286,6 +286,7 @@ def program(manager: Manager, tmp_path: Path) -> Iterator["subprocess.Popen[str]
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_program_reloads_and_stops_when_told(
     manager: Manager, program: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
@@ -328,6 +329,7 @@ def test_the_program_reloads_and_stops_when_told(
     assert "going on with the old configuration" in err
 
 
+@pytest.mark.slow
 def test_the_last_status_says_why_it_ended(manager: Manager, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[camera]\nfps = 0\n")

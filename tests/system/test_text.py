@@ -29,6 +29,7 @@ def test_what_could_be_obeyed_is_escaped(met: str, shown: str) -> None:
 
 
 @given(st.text())
+@pytest.mark.slow
 def test_json_says_the_same(met: str) -> None:
     line = text.json_line({"label": met})
     assert json.loads(line) == {"label": met}

@@ -76,6 +76,7 @@ def test_cut_anywhere_it_is_refused_and_nothing_is_added(
     assert not other.labels()
 
 
+@pytest.mark.slow
 def test_flipped_anywhere_it_is_refused_or_the_same(
     lessons: Lessons, other: Lessons, tmp_path: Path
 ) -> None:

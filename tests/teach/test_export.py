@@ -163,6 +163,7 @@ def test_the_same_head_gives_the_same_bytes(
     "labels",
     [("0", "1", "2"), ("0 dogs", "1 dog", "2 dogs"), ("0: a", "1: b", "no"), ("2", "0", "1")],
 )
+@pytest.mark.slow
 def test_labels_that_are_numbers_stay_as_they_are(tmp_path: Path, labels: tuple[str, ...]) -> None:
     model = catalog.find(config.Model().name)
     export_model(tmp_path / "numbers.tflite", model.file, taught(model, labels))

@@ -93,6 +93,7 @@ def test_near_ones_are_found_across_blocks() -> None:
         assert report(teacher.lessons, None).near_duplicates == 1
 
 
+@pytest.mark.slow
 def test_an_older_head_never_follows_a_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = clouds(5)
     reached, go_on = threading.Event(), threading.Event()

@@ -278,6 +278,7 @@ def _wait_for(happened: object) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_who_asks_for_pictures_and_takes_none_costs_little(view: View) -> None:
     """Large pictures, each another, for as many as may connect."""
     view.photo = frame_of(

@@ -41,6 +41,7 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_who_says_nothing_or_a_byte_now_and_then_is_dropped(
     view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
