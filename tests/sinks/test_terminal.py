@@ -175,7 +175,8 @@ def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(tmp_path: P
     master, slave = os.openpty()
     # A shell of its own session, whose terminal this is: only such a one has jobs to stop.
     shell = subprocess.Popen(
-        [sys.executable, "-c", "import os, sys, fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY); "
+        [sys.executable, "-c", "import os, fcntl, signal, termios; "
+         "fcntl.ioctl(0, termios.TIOCSCTTY); signal.signal(signal.SIGINT, signal.SIG_DFL); "
          "os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"],
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=ROOT,
         env=os.environ | {"TERM": "xterm-256color", "PS1": "$ ", "PYTHONPATH": str(ROOT)},

@@ -119,10 +119,12 @@ def test_two_labels_by_the_page(
         page.set_viewport_size({"width": 1280, "height": 900})
         _correct(page)
         listener.wait(lambda: "the cat/#" in _labels(listener))
+        page.close()
     with running(slow_footage, state, free_port, broker.port) as url:
         page = open_page(url)
         until(lambda: page.inner_text("#label") == "my cup")
         listener.wait(lambda: _labels(listener)[-1] == "my cup")
+        page.close()
 
 
 def _correct(page: Page) -> None:
