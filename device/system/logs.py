@@ -23,7 +23,7 @@ _PRIORITIES = {
     logging.CRITICAL: 2,
 }
 BURST = 10
-WINDOW_S = 60.0
+REFILL_S = 3600.0
 _MAX_KINDS = 500
 
 
@@ -82,10 +82,11 @@ class PersonFormatter(logging.Formatter):
 
 
 class RateLimit(logging.Filter):
-    """Lets BURST messages of a kind through in WINDOW_S and counts the others.
+    """Lets BURST messages of a kind through, then one each REFILL_S, and counts the others.
 
     Of a kind are those with the same text before what varies is put in. The last before the
-    silence announces it, the first after it tells how many there were.
+    silence announces it, the first after it tells how many were left out. So that a trouble
+    that lasts costs a card and its journal one line an hour.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,22 +100,27 @@ class RateLimit(logging.Filter):
         if len(self._kinds) >= _MAX_KINDS:
             self._kinds.clear()
         kind = self._kinds.setdefault((record.name, record.levelno, record.msg), _Kind(now))
-        if now - kind.since >= WINDOW_S:
-            if kind.count > BURST:
-                _add(record, f"{kind.count - BURST} more of these were left out")
-            kind.since, kind.count = now, 0
-        kind.count += 1
-        if kind.count == BURST:
-            _add(record, f"more of these are left out for {WINDOW_S:g} s")
-        return kind.count <= BURST
+        kind.left = min(float(BURST), kind.left + (now - kind.at) / REFILL_S)
+        kind.at = now
+        if kind.left < 1:
+            kind.silent += 1
+            return False
+        kind.left -= 1
+        if kind.silent:
+            _add(record, f"{kind.silent} more of these were left out")
+            kind.silent = 0
+        elif kind.left < 1:
+            _add(record, "from here on one of these an hour")
+        return True
 
 
 class _Kind:
-    __slots__ = ("count", "since")
+    __slots__ = ("at", "left", "silent")
 
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.count = 0
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.left = float(BURST)
+        self.silent = 0
 
 
 def _add(record: logging.LogRecord, note: str) -> None:

@@ -61,7 +61,7 @@ class Clock:
         return self.now
 
 
-def test_the_same_message_is_left_out_after_a_burst_and_counted() -> None:
+def test_the_same_message_is_written_once_an_hour_after_a_burst_and_counted() -> None:
     clock = Clock()
     limit = logs.RateLimit(clock)
 
@@ -72,12 +72,27 @@ def test_the_same_message_is_left_out_after_a_burst_and_counted() -> None:
     lines = said(25)
     assert len(lines) == logs.BURST
     assert lines[0] == "frame 0 is broken"
-    assert lines[-1] == "frame 9 is broken (more of these are left out for 60 s)"
-    clock.now += logs.WINDOW_S - 1
+    assert lines[-1] == "frame 9 is broken (from here on one of these an hour)"
+    clock.now += 3599
     assert said(1) == []
     clock.now += 1
     assert said(1) == ["frame 0 is broken (16 more of these were left out)"]
-    assert said(1) == ["frame 0 is broken"]
+    assert said(1) == []
+
+
+def test_a_trouble_that_lasts_costs_a_line_an_hour() -> None:
+    clock = Clock()
+    limit = logs.RateLimit(clock)
+    written = 0
+    for _ in range(24 * 60):
+        clock.now += 60
+        lost, back = record("camera %s: lost", logging.WARNING, "door"), record("camera %s: back")
+        written += limit.filter(lost) + limit.filter(back)
+    assert written <= 2 * (logs.BURST + 24)
+    clock.now += 3600 * logs.BURST
+    assert sum(
+        limit.filter(record("camera %s: lost", logging.WARNING, "x")) for _ in range(99)
+    ) == (logs.BURST)
 
 
 def test_one_kind_of_message_does_not_silence_another() -> None:
