@@ -390,15 +390,20 @@ def test_websockets(lone: Lone, tmp_path: Path) -> None:
         gc.collect()
 
 
+def refusing(folder: Path, *allowed: str) -> Mosquitto:
+    """A broker that takes these topics of ours alone, and hangs up on all others."""
+    folder.mkdir()
+    access = folder / "access"
+    access.write_text("".join(f"topic write labelcam/garden/{topic}\n" for topic in allowed))
+    return Mosquitto(folder / "broker", "allow_anonymous true", f"acl_file {access}")
+
+
 @needs_mosquitto
 @pytest.mark.slow
 def test_events_that_the_broker_refuses_are_kept(
     lone: Lone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    access = tmp_path / "access"
-    access.write_text("topic write labelcam/garden/availability\ntopic read #\n")
-    lines = ("allow_anonymous true", f"acl_file {access}")
-    with Mosquitto(tmp_path / "b", *lines) as broker:
+    with refusing(tmp_path / "b", "availability") as broker:
         said: list[str] = []
         settings = config.Mqtt(host="127.0.0.1", port=broker.port, node="garden")
         assert not check(settings, said.append)
@@ -406,10 +411,21 @@ def test_events_that_the_broker_refuses_are_kept(
         lone.open(port=broker.port, discovery=False)
         lone.change("cat")
         wait_for_text(caplog, "refuses events: Not authorized")
+        assert lone.stored == 1
+
+
+@needs_mosquitto
+@pytest.mark.slow
+def test_a_state_that_the_broker_refuses_is_named(
+    lone: Lone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with refusing(tmp_path / "b", "availability", "camera/event") as broker:
+        lone.open(port=broker.port, discovery=False)
+        for number in range(20):
+            lone.change(str(number))
         lone.report()
         line = "refuses labelcam/garden/camera/state: Not authorized; check its access list; next"
         wait_for_text(caplog, line)
-        assert lone.stored == 1
 
 
 @needs_mosquitto

@@ -114,10 +114,12 @@ class Connection:
         *,
         version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
         will: Will | None = None,
+        window: int = WINDOW,
     ) -> None:
         self.version = version
         self._settings = settings
         self._post = post
+        self._window = window
         self._answered = False
         self._is_silent = False
         self._is_aborted = False
@@ -135,7 +137,7 @@ class Connection:
         )
         client.dialled, client.ended = self._dialled, self._ended
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(WINDOW)
+        client.max_inflight_messages_set(window)
         client.suppress_exceptions = True
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -214,7 +216,7 @@ class Connection:
         if code.is_failure:
             self._refused(code)
             return
-        window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        window = min(self._window, getattr(properties, "ReceiveMaximum", WINDOW))
         self._post(Connected(self, window))
 
     def _on_disconnect(

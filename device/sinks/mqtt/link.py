@@ -12,6 +12,7 @@ from device.sinks.mqtt.broker import address_of
 from device.sinks.mqtt.connection import (
     OTHER_VERSION,
     VERSION_NAMES,
+    WINDOW,
     Connection,
     Happening,
     Lost,
@@ -71,7 +72,14 @@ class Link:
             return
         self.due = now + _ATTEMPT_S
         self.connection = Connection(
-            self._settings, self._client_id, self._post, version=self._version, will=self._will
+            self._settings,
+            self._client_id,
+            self._post,
+            version=self._version,
+            will=self._will,
+            # A broker that hangs up on what it refuses takes its answer along where more is on
+            # the way: one message at a time shows which it was.
+            window=1 if self._retry.contested else WINDOW,
         )
         self.connection.start()
 
