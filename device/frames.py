@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-_SIDE_MAX = 8192
+# Of a picture, in pixels.
+SIDE_MAX = 8192
 # How long ``put_in_turn`` may take to see that it should stop.
 _TURN_S = 0.1
 
@@ -50,7 +51,7 @@ class Frame:
     def fault(self) -> str:
         """What keeps the frame from being looked at; empty when its pixels are as it says."""
         width, height, pixels = self.width, self.height, self.pixels
-        if not (0 < width <= _SIDE_MAX and 0 < height <= _SIDE_MAX):
+        if not (0 < width <= SIDE_MAX and 0 < height <= SIDE_MAX):
             return f"is {width}x{height}"
         rows, *rest = pixels.shape
         match self.format:

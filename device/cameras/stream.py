@@ -1,10 +1,15 @@
 """Video through OpenCV's FFmpeg: a file, or a camera's own HTTP or RTSP stream."""
 
+import ctypes
+import functools
+import http.client
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import cv2
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 
 from device import config
 from device.cameras import REMEDY, Camera, Request, shown
+from device.cameras.jpegs import open_jpegs
 from device.cameras.pace import Pace
 from device.errors import CameraError, CameraStalled, ConfigError, UsageError
 from device.frames import Frame
@@ -28,6 +34,7 @@ _MISSING_FRAMES_MAX = 2
 _MISSING_SHARE_MAX = 0.05
 # Longer between two frames is a broken time stamp, not a pause.
 _STEP_MAX_S = 10.0
+_PIECE_MAX_BYTES = 24 << 20
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 
@@ -42,12 +49,8 @@ def check_source(request: Request) -> None:
     source, scheme = shown(request.source), request.source.partition("://")[0].lower()
     if scheme not in ("http", "https", "rtsp", "rtsps"):
         raise UsageError(f"camera {source}: {scheme}:// is not a camera; {REMEDY}")
-    if request.settings.tls_verify and scheme in ("https", "rtsps"):
-        raise ConfigError(
-            "camera.tls_verify",
-            f"true, but the FFmpeg in OpenCV cannot verify who sends {source}; set it to false to "
-            "take whoever answers",
-        )
+    if request.settings.tls_verify and scheme == "rtsps":
+        raise _unverified(source)
 
 
 def open_video(path: Path, source: str, stop: threading.Event) -> Camera:
@@ -66,8 +69,29 @@ def open_video(path: Path, source: str, stop: threading.Event) -> Camera:
 
 
 def _open_url(url: str, source: str, settings: config.Camera, stop: threading.Event) -> Camera:
-    """The stream at the URL: live, or played once where it has an end. Raises CameraError."""
+    """The stream at the URL: live, or played once where it has an end.
+
+    Raises CameraError, ConfigError where a server is to be verified and cannot be.
+    """
     read_timeout_s = settings.stall_s + _READ_GRACE_S
+    if url.lower().startswith("http"):
+        try:
+            jpegs = open_jpegs(url, source, settings, read_timeout_s, _OPEN_TIMEOUT_S, stop)
+        except CameraError:
+            raise
+        except ssl.SSLCertVerificationError as error:
+            raise CameraError(
+                source,
+                f"its certificate is not trusted ({error.verify_message}); let this system trust "
+                "who signed it, or set camera.tls_verify to false to take whoever answers",
+            ) from None
+        except (OSError, ValueError, http.client.HTTPException):
+            raise CameraError(source, _why_not(url)) from None
+        if jpegs is not None:
+            return LiveStream(jpegs, source, read_timeout_s, stop)
+        if settings.tls_verify and url.lower().startswith("https"):
+            raise _unverified(source)
+    _bound_ffmpeg()
     capture = _capture(
         url,
         (
@@ -150,11 +174,21 @@ class RecordedVideo(Camera):
         )
 
 
+class Capture(Protocol):
+    """What a live stream reads from: OpenCV's capture, or our own."""
+
+    def read(self) -> tuple[bool, Any]:
+        """Whether there was a picture in time, and its pixels as OpenCV has them."""
+
+    def release(self) -> None:
+        """Hang up."""
+
+
 class LiveStream(Camera):
     """A stream without an end: frames as they come."""
 
     def __init__(
-        self, capture: cv2.VideoCapture, source: str, timeout_s: float, stop: threading.Event
+        self, capture: Capture, source: str, timeout_s: float, stop: threading.Event
     ) -> None:
         self.source = source
         self._capture = capture
@@ -189,6 +223,28 @@ class LiveStream(Camera):
         """Hang up."""
         self._closed = True
         self._capture.release()
+
+
+def _unverified(source: str) -> ConfigError:
+    return ConfigError(
+        "camera.tls_verify",
+        f"true, but the FFmpeg in OpenCV cannot verify who sends {source}, only who sends JPEGs "
+        "over https can be; set it to false to take whoever answers",
+    )
+
+
+@functools.cache
+def _bound_ffmpeg() -> None:
+    """Let no single piece of memory be larger than a frame of 16 megapixels needs.
+
+    Else FFmpeg collects a packet of any length that a peer announces. OpenCV has no setting for
+    it, and brings its FFmpeg along or takes the system's.
+    """
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "/libavutil" in line:
+            library = ctypes.CDLL(line.split(maxsplit=5)[5])
+            library.av_max_alloc(ctypes.c_size_t(_PIECE_MAX_BYTES))
+            return
 
 
 def _capture(target: str, options: Sequence[int] = ()) -> cv2.VideoCapture:

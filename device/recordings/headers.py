@@ -4,6 +4,9 @@ import re
 import struct
 from dataclasses import dataclass
 
+# No model here looks at half a megapixel, and libjpeg reduces by averaging, without aliasing.
+_JPEG_MAX_PIXELS = 4_000_000
+
 
 class UnusableError(Exception):
     """What is wrong with a picture and what to do, before its path is known."""
@@ -63,6 +66,14 @@ def jpeg_header(data: bytes) -> tuple[int, int, int, int, int]:
                 raise UnusableError("is corrupt, a JPEG without a size; copy it again")
             return width, height, components, coefficient_bytes, at + 2 + length
         at += 2 + length
+
+
+def jpeg_reduction(width: int, height: int) -> int:
+    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    reduction = 1
+    while width * height > _JPEG_MAX_PIXELS * reduction**2 and reduction < 8:
+        reduction *= 2
+    return reduction
 
 
 def _png_header(data: bytes) -> Header:

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from device.errors import PictureError
 from device.frames import Frame, PixelFormat
-from device.recordings.headers import HEADERS, KINDS, Header, UnusableError, jpeg_header, kind_of
+from device.recordings.headers import (
+    HEADERS,
+    KINDS,
+    Header,
+    UnusableError,
+    jpeg_header,
+    jpeg_reduction,
+    kind_of,
+)
 from device.system.stderr import caught
 
 # HEIC and AVIF too, so that a folder of them is not passed over in silence.
@@ -33,8 +41,6 @@ _FILE_MAX_BYTES = 128 << 20
 _DECODED_MAX_BYTES = 96 << 20
 # libjpeg keeps every coefficient of a progressive JPEG, however small the result.
 _COEFFICIENTS_MAX_BYTES = 192 << 20
-# No model here looks at half a megapixel, and libjpeg reduces by averaging, without aliasing.
-_JPEG_MAX_PIXELS = 4_000_000
 
 
 def read_picture(path: str | os.PathLike[str], number: int = 0) -> Frame:
@@ -156,9 +162,7 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
             f"to decode, more than {_COEFFICIENTS_MAX_BYTES >> 20} MB; save it as baseline or "
             "smaller"
         )
-    reduction = 1
-    while width * height > _JPEG_MAX_PIXELS * reduction**2 and reduction < 8:
-        reduction *= 2
+    reduction = jpeg_reduction(width, height)
     _check_size(Header(-(-width // reduction), -(-height // reduction), components))
     flag = cv2.IMREAD_ANYCOLOR
     if reduction > 1:

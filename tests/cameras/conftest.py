@@ -75,7 +75,8 @@ def video(tmp_path: Path) -> Path:
 
 class MjpegServer(http.server.ThreadingHTTPServer):
     """A network camera: /live never ends, /three ends after three frames, /stall goes silent
-    after three, /private wants USER and PASSWORD, /garbage is no video, /loop redirects."""
+    after three, /hang too, but does not say what it sends, /private wants USER and PASSWORD,
+    /garbage is no video, /loop redirects."""
 
     daemon_threads = False
 
@@ -122,19 +123,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(np.random.default_rng(1).bytes(100_000))
-        elif self.path in ("/live", "/three", "/stall", "/private"):
+        elif self.path in ("/live", "/three", "/stall", "/hang", "/private"):
             self._stream()
         else:
             self.send_error(404)
 
     def _stream(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        if self.path != "/hang":
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         number = 0
         try:
             while not self.server.leaving.is_set() and (self.path != "/three" or number < 3):
-                if self.path == "/stall" and number == 3:
+                if self.path in ("/stall", "/hang") and number == 3:
                     self.server.leaving.wait(30)
                     return
                 jpeg = encoded(".jpg", scene(number))

@@ -255,6 +255,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "2",
             "-subj",
             "/CN=camera",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
             "-keyout",
             key,
             "-out",
@@ -274,16 +276,20 @@ class TestTls:
         with serving(Files(tmp_path, chain)) as port:
             yield f"https://127.0.0.1:{port}/clip.mp4"
 
-    def test_is_taken_as_it_is_only_when_told_so(self, url: str) -> None:
+    def test_is_taken_as_it_is_only_when_told_so(
+        self, url: str, chain: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(chain))
         with opened(url, tls_verify=False) as camera:
             assert camera.read() is not None
         with pytest.raises(ConfigError) as caught:
             opened(url)
         assert str(caught.value) == (
             "camera.tls_verify: true, but the FFmpeg in OpenCV cannot verify who sends "
-            f"{url}; set it to false to take whoever answers"
+            f"{url}, only who sends JPEGs over https can be; set it to false to take whoever "
+            "answers"
         )
 
     def test_no_password_is_shown_with_it(self) -> None:
-        with pytest.raises(ConfigError, match=r"who sends rtsps://…@127\.0\.0\.1/cam; set it"):
+        with pytest.raises(ConfigError, match=r"who sends rtsps://…@127\.0\.0\.1/cam, only"):
             opened("rtsps://me:hunter2@127.0.0.1/cam")

@@ -561,7 +561,7 @@ from device import config
 from device.cameras.supervisor import CameraSupervisor
 from device.frames import LatestFrame
 slot = LatestFrame()
-it = CameraSupervisor(config.Camera(source={server.url("/stall")!r}), slot)
+it = CameraSupervisor(config.Camera(source={server.url("/hang")!r}), slot)
 it.start()
 it.wait_until_open(threading.Event().is_set)
 while slot.seen < 3:
