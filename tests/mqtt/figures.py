@@ -1,10 +1,11 @@
 """``python -m tests.mqtt.figures``: what MQTT costs the card and the loop that classifies.
 
 Writes: bytes that a thousand label changes bring to the disk, with a broker that answers at
-once and with none, and how long one takes until it is safe. Loop: milliseconds from capture
-to label with the broker up, down and stalled, and without MQTT, in rounds that take turns, so
-that drift hits all alike; ten changes a second. Of the rounds the lower quartile counts, since
-what else a machine does only ever makes them longer.
+once and with none, beside the least that a flush for each takes, and how long one takes until
+it is safe. Loop: milliseconds from capture to label with the broker up, down and stalled, and
+without MQTT, in rounds that take turns, so that drift hits all alike; ten changes a second. Of
+the rounds the lower quartile counts, since what else a machine does only ever makes them
+longer.
 """
 
 import argparse
@@ -31,13 +32,30 @@ from device.sinks.mqtt.storage import Event
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Mosquitto, free_port
 
 EVENTS = 1000
+# What a change takes in the outbox, about.
+_LINE_BYTES = 300
 SITUATIONS = ("without", "up", "down", "stalled")
 
 
 def writes(folder: Path) -> dict[str, Any]:
     """What EVENTS label changes cost the disk under ``folder``, in bytes."""
     prompt = _fill(folder / "prompt", prompt=True)
-    return {"events": EVENTS, "broker_up": prompt, "broker_down": _fill(folder / "down")}
+    return {
+        "events": EVENTS,
+        "broker_up": prompt,
+        "broker_down": _fill(folder / "down"),
+        "least_bytes": _append(folder / "bare"),
+    }
+
+
+def _append(path: Path) -> int:
+    """Bytes to the disk for as many bare lines, each flushed: no way to keep one costs less."""
+    before = _written()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(EVENTS):
+            file.write(bytes(_LINE_BYTES))
+            os.fdatasync(file.fileno())
+    return _written() - before
 
 
 def _fill(folder: Path, *, prompt: bool = False) -> dict[str, float]:
@@ -198,6 +216,7 @@ def main() -> int:
             f"{row['disk_bytes'] / 1e6:.2f} MB to the disk, "
             f"{row['median_ms']:.2f} ms each, p99 {row['p99_ms']:.2f} ms"
         )
+    print(f"{EVENTS} bare lines: {found['writes']['least_bytes'] / 1e6:.2f} MB to the disk")
     for situation, row in found["loop"].items():
         print(f"{situation:<8} median {row['median_ms']:6.2f} ms  p99 {row['p99_ms']:6.2f} ms")
     return 0
