@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from device.cli.arguments import LABELS, MODEL, VERBOSE, Commands, as_json, count
-from device.errors import PictureError
+from device.errors import ModelError, PictureError
 from device.system.logs import complain
 from device.system.text import json_line, printable
 
@@ -55,6 +55,8 @@ def _classify(options: argparse.Namespace) -> int:
     settings = config.Model(name=options.model or config.Model().name, labels=options.labels)
     failed = False
     found = catalog.find(settings.name, settings.labels)
+    if not found.labels:
+        raise ModelError(found.name, "gives features alone, not labels; `labelcam run` takes it")
     # What a run or a bench measured; a picture or two are not worth a measurement.
     choice = choose(found.file, settings, may_measure=False)
     with Classifier(found, open_engine(found, settings, choice)) as classifier:

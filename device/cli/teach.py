@@ -278,7 +278,7 @@ class _Session:
         camera = settings.camera[0]
         model = options.model or camera.model or settings.model.name
         self.settings = settings
-        self.model = catalog.find_features(model)
+        self.model = catalog.find(model)
         self.name = options.lessons or camera.lessons
         # Files are whole pictures, seen the right way round; only the camera's own need turning.
         self._camera = camera if hasattr(options, "source") else config.Camera(crop=camera.crop)

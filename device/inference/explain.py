@@ -181,6 +181,8 @@ def _labels(name: str, labels: str, problems: list[str]) -> str:
     except LabelcamError as error:
         problems.append(str(error))
         return "not looked for: it is no classifier"
+    if not model.labels:
+        return "what it is taught: it gives features alone"
     shown = ", ".join(model.labels[:_SHOWN_LABELS])
     more = ", …" if len(model.labels) > _SHOWN_LABELS else ""
     return f"{len(model.labels)}: {shown}{more} ({model.labels_from})"

@@ -133,27 +133,20 @@ def find(name: str, labels: str = "") -> Model:
     The twin is the catalogue's, or ``MODEL_edgetpu.tflite`` beside ``MODEL.tflite``. A file
     that is itself compiled for the Edge TPU was chosen by name and is used as it is.
 
+    One that gives features alone has no labels but those that it is taught.
+
     Raises ModelError for a model that is missing, broken or not a classifier, LabelsError
     where the labels are missing or do not fit.
     """
     file, entry = _read(name)
     outputs = _classes(file)
-    if entry and entry.task != "classification":
-        raise ModelError(name, "gives an embedding, not labels; use it to teach new classes")
-    names, where = _names(file, entry, labels)
-    check_labels(names, outputs, where, file.path.name)
+    names: tuple[str, ...] = ()
+    where = ""
+    if file.scores is not None:
+        names, where = _names(file, entry, labels)
+        check_labels(names, outputs, where, file.path.name)
     stem = file.path.stem
     return Model(name if name in entries() else stem, file, names, _twin(file, entry), where)
-
-
-def find_features(name: str) -> Model:
-    """The model of this name or file to be taught: without labels, which it need not have.
-
-    Raises ModelError for a model that is missing, broken or does not take a picture.
-    """
-    file, entry = _read(name)
-    _classes(file)
-    return Model(name if name in entries() else file.path.stem, file, (), _twin(file, entry))
 
 
 def known_by(sha256: str) -> Entry | None:

@@ -36,6 +36,7 @@ class Classifier:
             engine.close()
             raise
         self._output = self.description.outputs[0]
+        self._has_scores = model.file.scores is not None
         self._is_logits = not model.file.gives_probabilities(model.file.outputs[0])
         self._scores: Scores = np.zeros(len(model.labels), np.float32)
         self._decoding = decoding(self._output)
@@ -59,15 +60,16 @@ class Classifier:
     def classify(self, frame: Frame) -> Scores:
         """Probabilities, float32, shape (classes,), in the order of ``labels``.
 
-        The array is written again by the next call. The time each stage took is in
-        ``stages``. Raises InferenceError.
+        None of them where the model gives features alone. The array is written again by the next
+        call. The time each stage took is in ``stages``. Raises InferenceError.
         """
         start = time.perf_counter()
         self._preprocess(frame, self._engine.input())
         prepared = time.perf_counter()
         self._engine.invoke()
         invoked = time.perf_counter()
-        self._read_scores()
+        if self._has_scores:
+            self._read_scores()
         done = time.perf_counter()
         self.stages = StageTimes(
             (prepared - start) * 1e3, (invoked - prepared) * 1e3, (done - invoked) * 1e3

@@ -12,6 +12,7 @@ from device import config
 from device.errors import ConfigError, DelegateError, InferenceError, ModelError
 from device.inference.edgetpu import delegate, device, proof
 from device.inference.edgetpu.device import Device
+from device.inference.edgetpu.self_test import SelfTest
 from device.inference.interpreter import Interpreter
 from device.inference.trial import Trial
 from device.library import tflite_file
@@ -337,3 +338,11 @@ def test_the_real_compiled_models_run(testdata: Path, standin: Standin) -> None:
     with Interpreter(tflite_file.read(path), _settings(standin)) as interpreter:
         interpreter.invoke()
         assert interpreter.output().reshape(-1).argmax() == 283
+        cpu = tflite_file.read(path.with_name(path.name.replace("_edgetpu", "")))
+        with (
+            Interpreter(cpu, config.Model(delegate="none")) as itself,
+            pytest.raises(
+                DelegateError, match=r"it says feature 283 where the CPU says feature \d"
+            ),
+        ):
+            SelfTest(itself, ()).check(interpreter)

@@ -187,8 +187,7 @@ def test_fetched_models_are_found_with_their_labels_and_twin(
     birds = catalog.find("mobilenet-v2-birds")
     assert birds.labels[0] == "Haemorhous cassinii (Cassin's Finch)"
     assert birds.labels[-1] == "background"
-    with pytest.raises(ModelError, match="gives an embedding, not labels"):
-        catalog.find("mobilenet-v1-1.0-224-embedding")
+    assert catalog.find("mobilenet-v1-1.0-224-embedding").labels == ()
 
 
 def test_what_ships_is_as_the_catalogue_says() -> None:

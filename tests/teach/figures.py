@@ -75,7 +75,7 @@ def main() -> int:
 
 def embedded(name: str, testdata: Path) -> Embedded:
     """The features that a model gives, from the cache where they are there."""
-    model = catalog.find_features(name)
+    model = catalog.find(name)
     path = CACHE / f"{model.file.sha256[:16]}.npz"
     if not path.exists():
         found = _embed(model, testdata)

@@ -11,6 +11,7 @@ import pytest
 
 from device import config
 from device.control.commands import Answer, Command
+from device.errors import ModelError
 from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat
 from device.library import catalog
@@ -18,11 +19,13 @@ from device.node import Node
 from device.recordings.pictures import read_picture
 from device.sinks.record import RecordSink
 from device.system.paths import state_directory
+from device.teach.embedder import Embedder
 from device.teach.lessons import UNNAMED
 from device.teach.teacher import Teacher, picture_of
 from tests.conftest import FOOTAGE
 from tests.sinks.examples import observation
 
+EXTRACTOR = "models/mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
 pytestmark = pytest.mark.slow
 
 
@@ -150,6 +153,22 @@ def test_a_damaged_head_leaves_the_labels_of_the_model(
     said = run(msgspec.structs.replace(settings, camera=settings.camera[:1]), [], {}, frames=20)
     assert said.said == {"coffee": "espresso"}
     assert "is damaged or cut short" in caplog.text
+
+
+def test_features_alone_say_what_they_were_taught(settings: config.Config, testdata: Path) -> None:
+    model = msgspec.structs.replace(settings.model, name=str(testdata / EXTRACTOR))
+    settings = msgspec.structs.replace(settings, model=model)
+    with pytest.raises(ModelError, match="`labelcam teach add` gives it some"):
+        Node(settings).run()
+    found = catalog.find(model.name)
+    with (
+        Embedder(found, model) as embedder,
+        Teacher("default", found.file.sha256, settings.teach) as teacher,
+    ):
+        for name, word in WORDS.items():
+            frame = read_picture(FOOTAGE / f"{name}.jpg")
+            teacher.add(word, [embedder.picture(frame, mirror=True, keep=False)])
+    assert run(settings, [], WORDS).said == WORDS
 
 
 def test_what_it_was_not_sure_of_waits_to_be_named(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def model(request: pytest.FixtureRequest) -> catalog.Model:
     """The two kinds of models that are taught: INT8 with 1000 classes, UINT8 without."""
     if request.param == "embedded":
         return catalog.find(config.Model().name)
-    return catalog.find_features(str(request.getfixturevalue("testdata") / EXTRACTOR))
+    return catalog.find(str(request.getfixturevalue("testdata") / EXTRACTOR))
 
 
 @pytest.fixture(scope="module")

@@ -47,11 +47,14 @@ class SelfTest:
         interpreter.invoke()
         row = int(interpreter.output().reshape(-1).argmax())
         if self._scores[row] < self._scores.max():
-            expected = self._labels[int(self._scores.argmax())]
+            expected = self._name(int(self._scores.argmax()))
             raise DelegateError(
-                f"delegate edgetpu: in the self-test it says {self._labels[row]!r} where the CPU "
-                f"says {expected!r}; the twin belongs to another model, or the device is faulty"
+                f"delegate edgetpu: in the self-test it says {self._name(row)} where the CPU "
+                f"says {expected}; the twin belongs to another model, or the device is faulty"
             )
+
+    def _name(self, row: int) -> str:
+        return repr(self._labels[row]) if self._labels else f"feature {row}"
 
 
 def check_twin(file: TfliteFile, twin: TfliteFile) -> None:
