@@ -14,6 +14,10 @@ CameraState = Literal["starting", "live", "stalled", "lost", "ended"]
 # The label of a camera that gives no frames. It is reported as a change, so that no way out
 # goes on showing what was seen before.
 UNAVAILABLE = "unavailable"
+# The label outside the hours at which the device looks, reported as a change likewise.
+OFF_DUTY = "off-duty"
+
+GovernedBy = Literal["", "hot", "cpu budget"]
 
 PictureTrouble = Literal["frozen", "black", "overexposed", "covered", "blurred", "moved"]
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from device.config import tables
+from device.config import hours, tables
 from device.errors import ConfigError
 
 _MAX_FPS_MIN = 0.001
@@ -27,6 +27,7 @@ FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
 Rate = Annotated[float, Meta(ge=0.01, le=240)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Pixels = Annotated[int, Meta(ge=16, le=8192)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Box = tuple[Share, Share, Share, Share]
 
 
@@ -172,8 +173,13 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which frames are worth an inference."""
 
     max_fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
+    cpu_budget: Annotated[float, Meta(ge=0, le=6400)] = 0.0
+    hours: tuple[str, ...] = ()
+    days: tuple[Day, ...] = ()
 
     def __post_init__(self) -> None:
+        for text in self.hours:
+            hours.minutes(text)
         # Once in a quarter of an hour; less never comes, and looks like a device that hangs.
         if 0 < self.max_fps < _MAX_FPS_MIN:
             raise ValueError(

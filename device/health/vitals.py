@@ -4,6 +4,7 @@ What a board does not have, or does not tell this user, is None; nothing here ra
 """
 
 import ctypes
+import logging
 import os
 import time
 from pathlib import Path
@@ -20,9 +21,14 @@ _THROTTLING = {
 }
 _SINCE_BOOT = 16
 
+# No processor that works is colder or hotter.
+_LEAST_C, _MOST_C = -55.0, 125.0
+
 _TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronised
 _STA_UNSYNC = 0x40
 _TIMESYNC = Path("/run/systemd/timesync")
+
+_log = logging.getLogger("labelcam.health")
 
 
 class Board:
@@ -34,6 +40,7 @@ class Board:
         self._disk = disk
         # Where things are does not change while the system runs.
         self._temperature = self._find_temperature()
+        self._temperature_told = False
         self._throttled = self._first("sys/devices/platform/soc*/soc*firmware/get_throttled")
         model = self._text("proc/device-tree/model") or self._text("sys/class/dmi/id/product_name")
         self.model = model.strip("\0\n ") if model else None
@@ -77,9 +84,21 @@ class Board:
         return None
 
     def _read_temperature(self) -> float | None:
-        text = self._text(self._temperature) if self._temperature else None
+        if self._temperature is None:
+            return None
+        text = self._text(self._temperature)
         number = _number(text)
-        return None if number is None else round(number / 1000, 1)
+        if number is not None and _LEAST_C <= number / 1000 <= _MOST_C:
+            return round(number / 1000, 1)
+        if not self._temperature_told:
+            self._temperature_told = True
+            said = "cannot be read" if text is None else f"says {text[:20].strip()!r}"
+            _log.warning(
+                "temperature: %s %s; without one, heat is left to the firmware",
+                self._temperature,
+                said,
+            )
+        return None
 
     def _throttling(self) -> tuple[tuple[str, ...], tuple[str, ...]] | tuple[None, None]:
         text = self._text(self._throttled) if self._throttled else None

@@ -112,3 +112,17 @@ def test_clock_that_the_kernel_may_not_be_asked_for(
 
 def test_wall_time_of_a_moment_on_the_monotonic_clock() -> None:
     assert vitals.wall_time(time.monotonic() - 10) == pytest.approx(time.time() - 10, abs=0.5)
+
+
+@pytest.mark.parametrize("text", ["hot\n", "", "nan\n", "-274000\n", "999000\n", None])
+def test_a_temperature_that_is_none_is_told_once(
+    tree: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    board, zone = Board(tree, root=tree), tree / "sys/class/thermal/thermal_zone1/temp"
+    assert board.read().temperature_c == 61.2
+    zone.unlink() if text is None else zone.write_text(text)
+    assert [board.read().temperature_c for _ in range(3)] == [None] * 3
+    assert len(caplog.messages) == 1
+    assert "heat is left to the firmware" in caplog.messages[0]
+    zone.write_text("61234\n")
+    assert board.read().temperature_c == 61.2
