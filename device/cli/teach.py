@@ -82,7 +82,9 @@ def register(commands: Commands) -> None:
     add("undo", _undo, "take the last change back")
     parser = add("test", _test, "how good it is on other pictures", as_json("one JSON object"))
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a folder in it for each label")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="write the confusion as a picture")
+    parser.add_argument(
+        "--png", metavar="FILE", type=Path, help="write confusion and curves as one picture"
+    )
     parser = add("export", _export, "write what was learned, for another device or program")
     parser.add_argument(
         "out",
@@ -220,7 +222,8 @@ def _test(options: argparse.Namespace) -> int:
     import numpy as np
 
     from device.system.files import replace_file
-    from device.teach.exam import confusion_png, examine
+    from device.teach.drawing import exam_png
+    from device.teach.exam import examine
     from device.teach.head import read_head
 
     files = _Files()
@@ -240,7 +243,7 @@ def _test(options: argparse.Namespace) -> int:
         exam = examine(head, samples, np.stack(features), names)
     if options.png:
         try:
-            replace_file(options.png, confusion_png(exam))
+            replace_file(options.png, exam_png(exam))
         except OSError as error:
             raise TeachError(f"test: {options.png} cannot be written: {error.strerror}") from None
     if options.json:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,8 @@ from device.teach.learner import Classes, Samples, imprinted, learn
 
 _SHOTS = (1, 2, 5, 10, 20, 50)
 _DRAWS = 3
+# Shares of right ones lost at which the curve of strangers is told.
+_LOST = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 # More would take longer than anyone waits for a curve.
 _CURVE_PICTURES_MAX = 500
 
@@ -31,12 +32,14 @@ class Strangers(msgspec.Struct, frozen=True):
 
     ``rejected`` is their share that is told as unknown; ``area`` that under the curve of
     strangers found against right ones lost, 0.5 for chance and 1 at best, None where the
-    head tells no strangers yet.
+    head tells no strangers yet. ``curve`` is that curve, from the strictest on: the share of
+    right ones lost, and that of strangers found.
     """
 
     pictures: int
     rejected: float
     area: float | None
+    curve: tuple[tuple[float, float], ...]
 
 
 class Exam(msgspec.Struct, frozen=True):
@@ -130,64 +133,12 @@ def _curve(
 
 def _strangers(head: Head, distances: Features, taught: NDArray[np.bool_]) -> Strangers:
     own, strange = distances[taught], distances[~taught]
-    area = None
+    area: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()
     if head.ridge:
         above = strange[:, np.newaxis] > own
         area = float((above + 0.5 * (strange[:, np.newaxis] == own)).mean())
-    return Strangers(len(strange), float((strange > head.threshold).mean()), area)
-
-
-def confusion_png(exam: Exam) -> bytes:
-    """The confusion as a PNG: a row for what it is, a column for what it was taken for."""
-    counts = np.array([[exam.confusion[a][b] for b in exam.labels] for a in exam.labels])
-    cell = max(12, min(56, 1600 // len(counts)))
-    scale = min(0.55, cell / 40)
-    margin = 40 + max(_width(label, scale) for label in exam.labels)
-    side = margin + cell * len(counts) + 20
-    picture = np.full((side, side, 3), 255, np.uint8)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    for row, column in np.ndindex(counts.shape):
-        share = shares[row, column]
-        # Green where it is right and red where it is wrong, as dark as it is often.
-        full = np.array((70, 140, 30) if row == column else (50, 50, 200))
-        colour = tuple(map(int, 255 - share * (255 - full)))
-        corner = (margin + column * cell, margin + row * cell)
-        opposite = (corner[0] + cell, corner[1] + cell)
-        cv2.rectangle(picture, corner, opposite, colour, -1)
-        cv2.rectangle(picture, corner, opposite, (220, 220, 220), 1)
-        if counts[row, column] and cell >= 24:
-            ink = (255, 255, 255) if share > 0.5 else (0, 0, 0)
-            text = str(counts[row, column])
-            at = (corner[0] + (cell - _width(text, scale)) // 2, corner[1] + cell * 5 // 8)
-            _write(picture, text, at, scale, ink)
-    # The names of the columns read upwards: written level, then the picture is turned.
-    for row, label in enumerate(exam.labels):
-        level = margin + row * cell + cell * 5 // 8
-        _write(picture, label, (margin - 10 - _width(label, scale), level), scale)
-    turned = np.ascontiguousarray(cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE), np.uint8)
-    for column, label in enumerate(exam.labels):
-        _write(turned, label, (side - margin + 10, margin + column * cell + cell * 5 // 8), scale)
-    picture = np.asarray(cv2.rotate(turned, cv2.ROTATE_90_COUNTERCLOCKWISE), np.uint8)
-    _write(picture, f"{exam.accuracy:.1%} right", (8, 24), 0.5)
-    _write(picture, "rows: what it is", (8, side - 8), 0.4)
-    return cv2.imencode(".png", picture)[1].tobytes()
-
-
-def _width(text: str, scale: float) -> int:
-    return int(cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])
-
-
-def _write(
-    picture: NDArray[np.uint8],
-    text: str,
-    at: tuple[int, int],
-    scale: float,
-    ink: tuple[int, int, int] = (0, 0, 0),
-) -> None:
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(picture, _ascii(text), at, font, scale, ink, 1, cv2.LINE_AA)
-
-
-def _ascii(text: str) -> str:
-    """OpenCV's own letters are ASCII alone."""
-    return text.encode("ascii", "replace").decode()
+        limits = np.quantile(own, 1 - np.array(_LOST))
+        found = (strange > limits[:, np.newaxis]).mean(1)
+        curve = tuple(zip(_LOST, np.round(found, 4).tolist(), strict=True))
+    return Strangers(len(strange), float((strange > head.threshold).mean()), area, curve)

@@ -38,24 +38,32 @@ class Grade(msgspec.Struct, frozen=True):
 
     ``accuracy`` is a share and ``spread`` its standard error, None where a label has too few
     pictures for one to be held out; ``mixed`` are the two labels that are mixed up most.
+    ``confusion`` has what pictures are, what they were taken for, and how many, none of 0.
     """
 
     accuracy: float | None = None
     spread: float | None = None
     mixed: tuple[str, str] | None = None
+    confusion: tuple[tuple[str, str, int], ...] = ()
 
 
 def grade(lesson: Lesson | None) -> Grade:
     """The grade of a lesson."""
     if lesson is None or lesson.estimate is None:
         return Grade()
-    wrong = lesson.estimate.confusion.copy()
+    confusion = lesson.estimate.confusion
+    wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     mixed = wrong + wrong.T
     row, column = np.unravel_index(int(mixed.argmax()), mixed.shape)
     labels = lesson.head.labels
     pair = (labels[int(row)], labels[int(column)]) if mixed.any() else None
-    return Grade(round(lesson.estimate.accuracy, 4), round(lesson.estimate.spread, 4), pair)
+    return Grade(
+        round(lesson.estimate.accuracy, 4),
+        round(lesson.estimate.spread, 4),
+        pair,
+        tuple((labels[i], labels[j], int(confusion[i, j])) for i, j in np.argwhere(confusion)),
+    )
 
 
 class Teacher:

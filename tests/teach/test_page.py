@@ -109,6 +109,14 @@ def test_two_labels_by_the_page(
         hold(page, "the cat/#", 5)
         until(lambda: page.inner_text("#label") == "the cat/#")
         until(lambda: "Right in" in page.inner_text("#teach-grade"))
+        page.click("#teach-confusion summary")
+        right = page.locator("#teach-confusion td.right")
+        until(lambda: all(right.all_inner_texts()))
+        assert right.count() == 2
+        page.locator("#teach-confusion table").scroll_into_view_if_needed()
+        keep(page, "page-teach-confusion")
+        page.click("#teach-confusion summary")
+        page.locator("#label").scroll_into_view_if_needed()
         assert page.inner_text("#scores li:first-child .name") == "the cat/#"
         assert page.locator('#taught [data-group="my cup"] [data-entry]').count() >= 5
         keep(page, "page-teach")

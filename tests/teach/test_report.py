@@ -3,13 +3,16 @@
 import threading
 from pathlib import Path
 
+import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from device.config import Teach
 from device.errors import TeachError
 from device.teach import teacher as teaching
-from device.teach.exam import confusion_png, examine
+from device.teach.drawing import exam_png
+from device.teach.exam import examine
 from device.teach.head import read_head
 from device.teach.learner import Lesson, Samples, learn
 from device.teach.lessons import Lessons, Picture
@@ -152,7 +155,17 @@ def test_an_exam_counts_and_knows_strangers() -> None:
     assert exam.strangers.pictures == 80
     assert exam.strangers.area is not None
     assert exam.strangers.area > 0.8
-    assert confusion_png(exam).startswith(b"\x89PNG")
+    lost, found = zip(*exam.strangers.curve, strict=True)
+    assert (lost[0], lost[-1], found[-1]) == (0.0, 1.0, 1.0)
+    assert list(found) == sorted(found)
+    # The area is that under the curve, but for what lies between its points.
+    between = (np.array(found[1:]) + found[:-1]) / 2
+    assert abs(between @ np.diff(lost) - exam.strangers.area) < 0.1
+    picture = cv2.imdecode(np.frombuffer(exam_png(exam), np.uint8), cv2.IMREAD_COLOR)
+    alone = exam_png(msgspec.structs.replace(exam, curve=(), strangers=None))
+    # Beside the confusion there are the curves, in green where ours is.
+    width = cv2.imdecode(np.frombuffer(alone, np.uint8), cv2.IMREAD_COLOR).shape[1]
+    assert (picture[:, width:] == (70, 140, 30)).all(2).sum() > 100
     with pytest.raises(TeachError, match="no folder has the name of a label; there are 'a', 'b'"):
         examine(head, samples, strange, ["else"] * 80)
 

@@ -105,6 +105,7 @@ function show({ labels, doubts, grade, beside, keeps_pictures }) {
   $("teach-forget").hidden = !kept;
   $("teach-undo").hidden = !labels.length;
   $("teach-grade").textContent = graded(labels, grade);
+  showConfusion(labels.map(({ label }) => label), grade.confusion);
   $("teach-keeps").textContent = keeps_pictures
     ? "The pictures are kept on this device, so that you can sort them."
     : "Only what was learned is kept, not the pictures; teach.keep_pictures keeps those to come.";
@@ -119,6 +120,32 @@ function graded(labels, { accuracy, spread, mixed }) {
   const percent = (share) => `${Math.round(100 * share)} %`;
   const pair = mixed ? ` It mixes up “${mixed[0]}” and “${mixed[1]}” most.` : "";
   return `Right in ${percent(accuracy)} (± ${percent(spread)}) of pictures it had not seen.${pair}`;
+}
+
+// Rows are what held-out pictures show, columns what they were taken for.
+function showConfusion(labels, confusion) {
+  $("teach-confusion").hidden = !confusion.length;
+  const counts = new Map(confusion.map(([is, taken, count]) => [JSON.stringify([is, taken]), count]));
+  const head = (text, scope) => Object.assign(document.createElement("th"), { textContent: text, scope });
+  const rows = labels.map((is) => {
+    const row = labels.map((taken) => counts.get(JSON.stringify([is, taken])) ?? 0);
+    const all = row.reduce((sum, count) => sum + count, 0) || 1;
+    const cells = row.map((count, column) => {
+      const cell = Object.assign(document.createElement("td"), { textContent: count || "" });
+      cell.className = labels[column] === is ? "right" : "wrong";
+      cell.style.setProperty("--share", `${Math.round((45 * count) / all)}%`);
+      return cell;
+    });
+    return [head(is, "row"), ...cells];
+  });
+  const top = [head("is, taken for", "col"), ...labels.map((label) => head(label, "col"))];
+  document.querySelector("#teach-confusion table").replaceChildren(
+    ...[top, ...rows].map((cells) => {
+      const row = document.createElement("tr");
+      row.append(...cells);
+      return row;
+    }),
+  );
 }
 
 function group({ label, entries, kept }) {
