@@ -23,6 +23,7 @@ from device.pipeline.feeds import Feeds
 from device.sinks import open_sinks
 from device.sinks.outlet import Outlet, Run
 from device.sinks.terminal.sink import print_summary
+from device.system import audit
 from device.system.notify import Service
 from device.system.paths import state_directory
 from device.system.signals import Signals
@@ -210,6 +211,7 @@ class Node:
 
     def _start_anew(self) -> None:
         _log.info("reload: the configuration has changed; starting again with it")
+        audit.note("changed", "the configuration, by a reload")
         self.restart()
 
     def _reloaded(self, refusal: str) -> None:

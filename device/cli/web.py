@@ -1,10 +1,11 @@
 """``labelcam web token``: the token that the page in the browser asks for."""
 
 import argparse
+import os
 
 from device.cli.arguments import VERBOSE, Commands, config_file, group
 from device.cli.service import OWN
-from device.system import logs
+from device.system import audit, logs
 
 
 def register(commands: Commands) -> None:
@@ -24,6 +25,7 @@ def _token(options: argparse.Namespace) -> int:
     path = token.token_path(config.load(options.config).web.token_file)
     # Alone on stdout, so that it can be piped to where it is needed.
     print(token.make(path))
+    audit.note("token-made", f"for the web view, by user {os.getuid()}")
     logs.complain(
         f"this is shown once; its hash is in {path}. What runs takes it at its next start"
     )

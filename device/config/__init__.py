@@ -250,6 +250,7 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: Annotated[float, Meta(ge=5, le=3600)] = 60.0
     commands: bool = True
     images: bool = False
+    security: bool = False
     discovery: bool = True
     discovery_prefix: Annotated[str, Meta(pattern="^[^/+#\\0]+(/[^/+#\\0]+)*$", max_length=128)] = (
         "homeassistant"

@@ -40,9 +40,16 @@ class Answer(msgspec.Struct, frozen=True):
 class Device(Protocol):
     """What a way in may ask and know of the node; every method may be called by any thread."""
 
-    def submit(self, command: Command, answered: Callable[[Answer], None] | None = None) -> None:
+    def submit(
+        self,
+        command: Command,
+        answered: Callable[[Answer], None] | None = None,
+        *,
+        by: str = "",
+    ) -> None:
         """Have the command obeyed soon; ``answered`` is called on the node's thread.
 
+        ``by`` says who asks, for the log, where that is somebody outside of the device.
         Raises CommandError when MAX_WAITING commands wait already.
         """
 

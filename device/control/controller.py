@@ -13,6 +13,7 @@ from device.errors import CommandError, LabelcamError
 from device.events import Controls, LabelChange
 from device.pipeline.channel import Channel
 from device.pipeline.feeds import Feeds
+from device.system import audit
 
 if TYPE_CHECKING:
     from device.teach.teacher import Teacher
@@ -31,6 +32,7 @@ _Prepared = tuple[Channel | None, Prepared]
 class _Order(NamedTuple):
     command: Command
     answered: Answered | None
+    by: str
 
 
 class Outcome(NamedTuple):
@@ -60,16 +62,17 @@ class Controller:
         self._orders: deque[_Order] = deque()
         self._jobs: Jobs[_Order, list[_Prepared]] = Jobs("labelcam-jobs", feeds.wake)
 
-    def submit(self, command: Command, answered: Answered | None = None) -> None:
+    def submit(self, command: Command, answered: Answered | None = None, *, by: str = "") -> None:
         """Have the command obeyed between two frames.
 
-        ``answered`` is called on the node's thread, after the sinks were told how things are
-        since; it must not raise. Raises CommandError when MAX_WAITING others wait.
+        Where it changes something, ``by`` is noted for whoever audits. ``answered`` is called on
+        the node's thread, after the sinks were told how things are since; it must not raise. Raises
+        CommandError when MAX_WAITING others wait.
         """
         with self._lock:
             if len(self._orders) + len(self._jobs) >= MAX_WAITING:
                 raise CommandError(command.key, f"{MAX_WAITING} others wait; try again later")
-            self._orders.append(_Order(command, answered))
+            self._orders.append(_Order(command, answered, by))
         self._feeds.wake()
 
     def labels(self, camera: str) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ class Controller:
         if finished := self._jobs.take():
             order, prepared, error = finished
             done = self._commit(order.command, prepared or [])
-            return Outcome(done, Answer(order.command, error), order.answered)
+            return _outcome(order, done, error)
         if not self._orders:
             return None
         order = self._orders.popleft()
@@ -114,7 +117,7 @@ class Controller:
             changes = self._commit(command, self._prepare(control, command))
         except LabelcamError as refused:
             error = str(refused)
-        return Outcome(changes, Answer(command, error), order.answered)
+        return _outcome(order, changes, error)
 
     def close(self) -> None:
         """Drop what is still being prepared."""
@@ -148,3 +151,11 @@ class Controller:
                 configured = getattr(self._feeds.configured_controls(channel.camera), command.key)
                 self._overrides.keep(channel.name, command.key, command.value, configured)
         return changes
+
+
+def _outcome(order: _Order, changes: list[LabelChange], error: str) -> Outcome:
+    command = order.command
+    if order.by and not error:
+        value = "" if command.value is None else f" = {command.value}"
+        audit.note("changed", f"{command.camera or 'device'} {command.key}{value}, by {order.by}")
+    return Outcome(changes, Answer(command, error), order.answered)

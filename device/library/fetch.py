@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 
 from device import __version__
 from device.errors import FetchError
+from device.system import audit
 from device.system.files import sync_folder
 
 _CHUNK_BYTES = 64 << 10
@@ -138,6 +139,7 @@ class Fetcher:
                 return
             part.truncate(0)
             if fresh:
+                audit.note("refused", f"a download that is not the file asked for, from {file.url}")
                 raise FetchError(
                     file.url,
                     f"served another file: SHA-256 {digest[:16]}…, expected {file.sha256[:16]}…; "

@@ -22,6 +22,7 @@ from device.node import Node
 from device.pipeline.channel import Channel
 from device.pipeline.classifier import Classifier
 from device.pipeline.feeds import Feeds
+from device.system.audit import LOGGER
 from device.system.paths import state_directory
 
 CAMERAS = ("door", "yard")
@@ -172,7 +173,7 @@ class Script:
 
     name = "script"
 
-    def __init__(self, node: Callable[[], Node], orders: list[Command]) -> None:
+    def __init__(self, node: Callable[[], Node], orders: list[Command], by: str = "") -> None:
         self.answers: list[Answer] = []
         self.snapshots: list[DeviceHealth] = []
         self.pictures = 0
@@ -180,11 +181,12 @@ class Script:
         self.changes: list[LabelChange] = []
         self._node = node
         self._orders = orders
+        self._by = by
         self._next()
 
     def _next(self) -> None:
         if self._orders:
-            self._node().controller.submit(self._orders.pop(0), self._answered)
+            self._node().controller.submit(self._orders.pop(0), self._answered, by=self._by)
         elif self.answers and self.answers[-1].command.key == "snapshot" and not self.pictures:
             pass  # the next frame brings it
         elif not self._node().wants_restart:
@@ -233,6 +235,7 @@ def obey(
     model: Path,
     *orders: Command,
     kind: type[Script] = Script,
+    by: str = "",
     reload: Callable[[], config.Config] | None = None,
     settings: config.Config | None = None,
 ) -> tuple[Node, Script]:
@@ -241,7 +244,7 @@ def obey(
     scripts: list[Script] = []
 
     def open_script() -> Script:
-        scripts.append(kind(lambda: node, list(orders)))
+        scripts.append(kind(lambda: node, list(orders), by))
         return scripts[-1]
 
     node = Node(settings, reload=reload, sinks=[open_script])
@@ -285,6 +288,19 @@ def test_a_node_obeys_answers_and_remembers(colours: Callable[..., Path]) -> Non
     _, script = obey(model)
     assert script.controls == expected
     assert script.snapshots[-1].interval_s == 10.0
+
+
+def test_what_changes_and_by_whom_is_noted(
+    colours: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    orders = [("camera", "enter", 0.7), ("camera", "exit", 0.9), (None, "interval_s", 10.0)]
+    obey(colours(), *[Command(*order) for order in orders], by="MQTT")
+    said = [r.getMessage() for r in caplog.records if r.name == LOGGER]
+    assert said == [
+        "security: changed: camera enter = 0.7, by MQTT",
+        "security: changed: device interval_s = 10.0, by MQTT",
+    ]
 
 
 def test_a_disabled_camera_sees_nothing_and_says_so(colours: Callable[..., Path]) -> None:

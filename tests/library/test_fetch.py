@@ -166,7 +166,7 @@ def test_a_complete_remainder_needs_no_server(fetcher: Fetcher, target: Path) ->
 
 
 def test_another_file_is_refused_and_the_old_one_stays(
-    server: TlsServer, fetcher: Fetcher, target: Path
+    server: TlsServer, fetcher: Fetcher, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target.parent.mkdir()
     target.write_bytes(b"the old one")
@@ -176,6 +176,7 @@ def test_another_file_is_refused_and_the_old_one_stays(
     assert target.read_bytes() == b"the old one"
     assert _part(target).read_bytes() == b""
     assert len(server.requests) == 1
+    assert "security: refused: a download that is not the file asked for" in caplog.text
 
 
 @pytest.mark.parametrize("claimed", [len(BODY) - 1, len(BODY) + 1, 10_000_000_000])

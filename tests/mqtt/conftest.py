@@ -122,10 +122,13 @@ class Device:
         self.refuses: str = ""
         self.full = False
 
-    def submit(self, command: Command, answered: Callable[[Answer], None] | None = None) -> None:
+    def submit(
+        self, command: Command, answered: Callable[[Answer], None] | None = None, *, by: str = ""
+    ) -> None:
         if self.full:
             raise CommandError(command.key, "64 others wait; try again later")
         self.commands.append(command)
+        self.by = by
         assert answered is not None
         answered(Answer(command, self.refuses))
 

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from device.sinks.mqtt import delivery
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.mqtt.outbox import Outbox
 from device.sinks.mqtt.storage import Event
+from device.system import audit
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
 from tests.mqtt.test_outbox import Disk
@@ -507,6 +509,26 @@ def test_a_refusal_of_the_device_is_passed_on(rig: Rig, listener: Listener) -> N
     rig.device.full = True
     listener.send(f"{ROOT}/camera/set/exit", b"0.4")
     assert "64 others wait" in listener.wait_for("camera/exit", 3).json["error"]
+
+
+def test_what_bears_on_security_is_sent_where_it_is_asked_for(
+    rig: Rig, listener: Listener, broker: Mosquitto
+) -> None:
+    rig.open(security=True)
+    rig.report()
+    rig.wait_until_up()
+    audit.note("wrong-token", "for the web view, from 192.0.2.7")
+    said = listener.wait_for("garden/security")
+    assert said.retained is False
+    assert said.json["event"] == "wrong-token"
+    assert said.json["what"] == "for the web view, from 192.0.2.7"
+    assert datetime.fromisoformat(said.json["at"]).tzinfo is not None
+    rig.close()
+    rig.open(security=False)
+    audit.note("wrong-token", "that nobody asked for")
+    rig.change("cat")
+    listener.wait_for("/event")
+    assert len(listener.of("/security")) == 1
 
 
 def test_a_retained_command_is_not_obeyed_at_every_connection(rig: Rig, listener: Listener) -> None:

@@ -34,10 +34,13 @@ class FakeDevice:
         self.full = False
         self.deaf = False
 
-    def submit(self, command: Command, answered: Callable[[Answer], None] | None = None) -> None:
+    def submit(
+        self, command: Command, answered: Callable[[Answer], None] | None = None, *, by: str = ""
+    ) -> None:
         if self.full:
             raise CommandError(command.key, "64 others wait; try again later")
         self.commands.append(command)
+        self.by = by
         if answered and not self.deaf:
             answered(Answer(command, self.error))
 

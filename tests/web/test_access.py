@@ -1,5 +1,6 @@
 """Who gets in, who does not, and what a refusal looks like."""
 
+import logging
 import ssl
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ from device.errors import ConfigError, SinkError
 from device.sinks.web import access
 from device.sinks.web import token as web_token
 from device.sinks.web.sink import WebSink
+from device.system.audit import LOGGER
 from tests.web.conftest import FakeDevice, Open, View
 
 NETWORK = "0.0.0.0"
@@ -220,6 +222,22 @@ def test_a_wrong_token_at_the_log_in(guarded: View) -> None:
     assert b"this is not it" in answer.body
     assert b"%ff" not in answer.body
     assert guarded.ask("/login", "POST", b"token=x").status == 403
+
+
+def test_who_brings_which_token_is_noted(
+    guarded: View, token: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(9):
+        guarded.ask("/api/state", headers=bearer("wrong 100%\x1b[2J"))
+    here = {"Host": "localhost", "Sec-Fetch-Site": "same-origin"}
+    assert guarded.ask("/login", "POST", f"token={token[0]}".encode(), here).status == 303
+    place = "web view, from 127.0.0.1"
+    assert [r.getMessage() for r in caplog.records if r.name == LOGGER] == [
+        *[f"security: wrong-token: for the {place}"] * 5,
+        f"security: signed-in: to the {place}",
+    ]
+    assert token[0] not in caplog.text
 
 
 def test_many_wrong_tokens_are_refused_for_a_while_and_the_right_one_never(

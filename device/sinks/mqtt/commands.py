@@ -66,7 +66,7 @@ class Commands:
             command = parse(camera, key, message.payload, self._cameras, message.size)
             if command.key == "snapshot" and not self._images:
                 raise CommandError(key, "pictures are not sent; set mqtt.images = true")
-            self._device.submit(command, self._answered)
+            self._device.submit(command, self._answered, by="MQTT")
         except CommandError as error:
             self._refuse(camera, key, str(error))
 

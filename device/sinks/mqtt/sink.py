@@ -38,6 +38,7 @@ from device.sinks.mqtt.link import Link
 from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.payloads import health_message
 from device.sinks.mqtt.pictures import Pictures
+from device.sinks.mqtt.security import Security
 from device.sinks.mqtt.state import OFFLINE, ONLINE, State
 from device.sinks.mqtt.topics import Topics
 from device.system.paths import state_directory
@@ -85,6 +86,7 @@ class MqttSink:
         self._overrun = 0
         self._state = State(topics)
         self._pictures = Pictures(cameras, topics)
+        self._security = Security(topics, self._post, enabled=settings.security)
 
         # The sink's thread alone has these.
         limits = Limits(
@@ -142,6 +144,7 @@ class MqttSink:
 
     def close(self) -> None:
         """Say good-bye to the broker, and leave on disk what it has not taken."""
+        self._security.close()
         self._closing.set()
         self._inbox.put(None)
         self._thread.join(GOODBYE_S + 0.5)
@@ -315,6 +318,7 @@ class MqttSink:
             self._commands.send(self._delivery)
             self._state.send(self._delivery)
             self._delivery.send_events()
+            self._security.send(self._delivery)
             self._pictures.send(self._delivery)
 
     def _say_goodbye(self) -> None:

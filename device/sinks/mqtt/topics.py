@@ -11,7 +11,7 @@ from pathlib import Path
 from device.control.table import CONTROLS
 
 # What stands beside the cameras in a node's topics, and must not be mistaken for one.
-_RESERVED = {"availability", "health", "set", "error", "check", *CONTROLS}
+_RESERVED = {"availability", "health", "set", "error", "check", "security", *CONTROLS}
 # Host names that many devices have as they come: two of them must not share their topics.
 _COMMON_HOSTS = {"", "localhost", "raspberrypi", "mendel", "debian", "raspbian"}
 _MAX_SLUG = 48

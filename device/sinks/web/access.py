@@ -19,6 +19,7 @@ import msgspec
 from device import config
 from device.sinks.web.state import Refusal
 from device.sinks.web.token import Token
+from device.system import audit
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -121,6 +122,7 @@ class Gatekeeper:
         if not self._tries.allowed(client):
             raise Refused(429, "too many wrong tokens; wait a minute", {b"retry-after": b"60"})
         self._tries.failed(client)
+        audit.note("wrong-token", f"for the web view, from {client}")
         raise Refused(401, "a token is asked for, and this is not it")
 
     def _check_host(self, headers: dict[str, list[str]]) -> None:
@@ -211,8 +213,8 @@ class Tries:
 
 
 def client_of(scope: Scope) -> str:
-    """The address that the request came from."""
-    return scope["client"][0] if scope.get("client") else ""
+    """The address that the request came from, as far as it is known."""
+    return scope["client"][0] if scope.get("client") else "somewhere"
 
 
 def _network(client: str) -> str:

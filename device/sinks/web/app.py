@@ -36,6 +36,7 @@ from device.sinks.web.state import Done, Order, Refusal, WebState
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
 from device.sinks.web.teaching import Teaching
 from device.sinks.web.token import Token
+from device.system import audit
 from device.system.text import json_line, one_line
 
 _log = logging.getLogger("labelcam.sinks.web")
@@ -160,6 +161,7 @@ class WebApp:
             note = f'<p role="alert">{refused}</p>'.encode()
             page = self._pages["login.html"].replace(b"<!-- note -->", note)
             return Response(page, refused.status, media_type=_TYPES[".html"])
+        audit.note("signed-in", f"to the {_place(request)}")
         answer.set_cookie(
             COOKIE,
             given,
@@ -228,7 +230,7 @@ class WebApp:
             order = msgspec.json.decode(await request.body(), type=Order)
             value = b"" if order.value is None else msgspec.json.encode(order.value)
             command = parse(order.camera, order.key, value, self._state.cameras)
-            answer = await self._obeyed(command)
+            answer = await self._obeyed(command, _place(request))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(422, one_line(str(error))) from None
         except CommandError as error:
@@ -239,7 +241,7 @@ class WebApp:
             raise HTTPException(409, answer.error)
         return _json(Done())
 
-    async def _obeyed(self, command: Command) -> Answer:
+    async def _obeyed(self, command: Command, by: str) -> Answer:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Answer] = loop.create_future()
 
@@ -252,7 +254,7 @@ class WebApp:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(resolve, answer)
 
-        self._device.submit(command, on_node)
+        self._device.submit(command, on_node, by=by)
         return await asyncio.wait_for(answered, _ANSWER_WITHIN_S)
 
     # Streams
@@ -312,6 +314,10 @@ class _Streamed:
         if scope["method"] != "HEAD":
             await stream(receive, send, parts, self._ended)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _place(request: Request) -> str:
+    return f"web view, from {client_of(request.scope)}"
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -17,6 +17,8 @@ from starlette.routing import Route
 from device.config import Teach
 from device.control.commands import Device
 from device.errors import TeachError
+from device.sinks.web.access import client_of
+from device.system import audit
 from device.system.text import one_line
 from device.teach.lessons import UNNAMED
 from device.teach.teacher import Grade, Teacher
@@ -84,6 +86,8 @@ class Teaching:
 
         def correct(teacher: Teacher) -> Lessons:
             _apply(teacher, correction)
+            what = f"lessons of {correction.camera}: {correction.action}"
+            audit.note("changed", f"{what}, by web view, from {client_of(request.scope)}")
             return self._show(teacher)
 
         return _json(await self._with(correction.camera, correct))
