@@ -41,8 +41,8 @@ class StageTimes(msgspec.Struct, frozen=True):
 class LabelChange(msgspec.Struct, frozen=True):
     """The active label of a camera became another; ``held_s`` is how long ``previous`` was.
 
-    ``label`` is UNAVAILABLE when the camera stalled or was lost, with a score of 0, and
-    ``previous`` is that when it is back.
+    ``label`` is UNAVAILABLE when the camera stalled or was lost and OFF_DUTY when its hours ended,
+    with a score of 0, and ``previous`` is that when it is back.
     """
 
     camera: str
@@ -216,7 +216,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """How the device is, once a second or at the end.
 
     ``interpreter`` and ``accelerator`` are those of the first camera, ``interval_s`` is the
-    distance at which health leaves the device, as it is in force.
+    distance at which health leaves the device, as it is in force. ``rate_share`` is how much of
+    its full rate it may work at, 0 for a frame a second, and ``governed_by`` why not at all of it.
     """
 
     uptime_s: float
@@ -226,6 +227,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     accelerator: Accelerator | None = None
     sinks: tuple[SinkHealth, ...] = ()
     interval_s: float = 60.0
+    rate_share: float = 1.0
+    governed_by: GovernedBy = ""
 
 
 class Sink(Protocol):

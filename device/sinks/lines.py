@@ -3,7 +3,7 @@
 from typing import TextIO
 
 from device.errors import OutputClosed
-from device.events import Description
+from device.events import Description, DeviceHealth
 from device.system.logs import discard
 
 
@@ -33,3 +33,9 @@ def backend(interpreter: Description) -> tuple[str, str, str]:
         delegate = f"{interpreter.delegate} {share} operators"
     threads = "1 thread" if interpreter.threads == 1 else f"{interpreter.threads} threads"
     return f"{interpreter.runtime} {interpreter.version}", delegate, threads
+
+
+def governed(health: DeviceHealth) -> str:
+    """At what rate the device may work, and why not at its full one."""
+    rate = f"{health.rate_share:.0%} of the full rate" if health.rate_share else "a frame a second"
+    return f"{health.governed_by}: {rate}"

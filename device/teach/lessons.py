@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from device.errors import TeachError
-from device.events import UNAVAILABLE
+from device.events import OFF_DUTY, UNAVAILABLE
 from device.system.files import replace_file
 from device.system.text import printable
 from device.teach.database import Database
@@ -361,5 +361,5 @@ def check_label(label: str) -> None:
         raise TeachError(
             f"label {label[:_LABEL_MAX]!r}: give {_LABEL_MAX} printable characters at most"
         )
-    if label == UNAVAILABLE:
-        raise TeachError(f"label {label!r} is what a camera that is lost says; give another")
+    if label in (UNAVAILABLE, OFF_DUTY):
+        raise TeachError(f"label {label!r} is what a camera that does not look says; give another")

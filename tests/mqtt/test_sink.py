@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from device import config
-from device.events import UNAVAILABLE, Controls
+from device.events import OFF_DUTY, UNAVAILABLE, Controls
 from device.sinks.mqtt import delivery
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.mqtt.outbox import Outbox
@@ -93,6 +93,24 @@ def test_a_lost_camera_has_no_label(rig: Rig, listener: Listener) -> None:
         )
         last = listener.of("/state")[-1].json
         assert (last["label"], last["score"], last["since"]) == (UNAVAILABLE, 0.0, None)
+
+
+def test_off_duty_is_a_label_of_a_live_camera(rig: Rig, listener: Listener) -> None:
+    rig.open(watched=("cat",))
+    rig.report()
+    rig.change("cat")
+    rig.change(OFF_DUTY, score=0.0, previous="cat")
+    listener.wait(lambda: any(m.json["label"] == OFF_DUTY for m in listener.of("/state")))
+    last = listener.of("/state")[-1].json
+    assert (last["state"], last["score"]) == ("live", 0.0)
+    assert last["since"] is not None
+    components = listener.wait_for("/config").json["components"]
+    assert OFF_DUTY in components["camera-label"]["options"]
+    # Neither on nor off while nobody looks.
+    assert components["camera-is-cat"]["value_template"] == (
+        "{{ None if value_json.label == 'off-duty' "
+        "else 'ON' if value_json.label == 'cat' else 'OFF' }}"
+    )
 
 
 def test_health_tells_how_the_device_is(rig: Rig, listener: Listener) -> None:
@@ -596,11 +614,11 @@ def test_another_model_or_interval_changes_the_entities(rig: Rig, listener: List
     rig.open()
     rig.report()
     label = listener.wait_for("/config").json["components"]["camera-label"]
-    assert (label["options"], label["expire_after"]) == (["cat", "dog", "unknown"], 180)
+    assert (label["options"], label["expire_after"]) == (["cat", "dog", "unknown", "off-duty"], 180)
     rig.device.labels_of["camera"] = ("person", "unknown")
     rig.report(controls=Controls(True, 0.5, 0.3, 0.0, "v2"), interval_s=10.0)
     label = listener.wait_for("/config", 2).json["components"]["camera-label"]
-    assert (label["options"], label["expire_after"]) == (["person", "unknown"], 30)
+    assert (label["options"], label["expire_after"]) == (["person", "unknown", "off-duty"], 30)
     assert CONTROLS.model == "lite0"
 
 

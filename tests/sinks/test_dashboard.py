@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from device.events import Observation, SinkHealth
+from device.events import OFF_DUTY, Observation, SinkHealth
 from device.sinks.terminal.dashboard import Dashboard
 from device.sinks.terminal.letters import ASCII, CONSOLE, UNICODE, Glyphs, big, glyphs_for
 from device.system.text import printable
@@ -179,6 +179,29 @@ def test_a_camera_that_delivers_nothing_shows_no_label(state: str) -> None:
     lines = text(shown)
     assert lines[2] == f"   camera {state}"
     assert "espresso" not in "".join(lines)
+
+
+def test_outside_its_hours_a_camera_shows_no_label() -> None:
+    shown = dashboard(observation(), observation(camera="door"), glyphs=ASCII)
+    shown.health = device_health(camera_health(), camera_health(name="door"))
+    for camera in ("camera", "door"):
+        shown.changes[camera] = change(camera=camera, label=OFF_DUTY, score=0.0)
+    lines = text(shown)
+    assert "  door  off duty" in lines
+    assert lines[2] == "   off duty"
+    assert "espresso" not in "".join(lines)
+    shown.observations.clear()
+    assert text(shown)[2] == "   off duty"
+
+
+def test_what_limits_the_rate_is_said() -> None:
+    shown = dashboard(observation())
+    for share, by, line in (
+        (0.5, "hot", "  hot: 50% of the full rate"),
+        (0.0, "cpu budget", "  cpu budget: a frame a second"),
+    ):
+        shown.health = msgspec.structs.replace(device_health(), rate_share=share, governed_by=by)
+        assert line in text(shown)
 
 
 def test_a_label_that_is_held_but_no_longer_seen_is_yellow() -> None:

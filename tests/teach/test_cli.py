@@ -96,7 +96,7 @@ def test_from_pictures_to_a_device_and_to_another(
     [
         (("add", "", "x.jpg"), 1, "give a word"),
         (("add", "a\nb", "x.jpg"), 1, "printable"),
-        (("add", "unavailable", "x.jpg"), 1, "a camera that is lost"),
+        (("add", "unavailable", "x.jpg"), 1, "a camera that does not look"),
         (("remove", "ghost"), 1, "no label is called 'ghost'; there are none yet"),
         (("undo",), 1, "there is nothing to undo"),
         (("test", "/nonexistent"), 1, "is not there; teach something first"),

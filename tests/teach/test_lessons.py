@@ -193,7 +193,8 @@ def test_labels_that_people_give(tmp_path: Path, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["", " ", " cat", "cat ", "a\nb", "a\x00b", "a\u202eb", "x" * 65, "unavailable"]
+    "label",
+    ["", " ", " cat", "cat ", "a\nb", "a\x00b", "a\u202eb", "x" * 65, "unavailable", "off-duty"],
 )
 def test_labels_that_cannot_be(label: str) -> None:
     with pytest.raises(TeachError, match=r"teach: label .*: give|give another") as told:

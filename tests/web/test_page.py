@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from device.events import OFF_DUTY
 from device.sinks.web import token as web_token
 from tests.sinks.examples import camera_health, change, device_health
 from tests.web.browser import (
@@ -166,6 +167,15 @@ def test_a_camera_that_is_off_or_lost_shows_no_label(moving: View, open_page: Op
     assert page.locator("#enabled").get_attribute("aria-checked") == "false"
     assert page.locator("#scores li").count() == 0
     assert page.locator("#veil").is_visible()
+
+
+def test_outside_its_hours_a_camera_shows_no_label(moving: View, open_page: OpenPage) -> None:
+    page = open_page(moving.url)
+    until(lambda: page.locator("#scores li").count() > 0)
+    moving.sink.change(change(label=OFF_DUTY, score=0.0, at=time.monotonic()))
+    until(lambda: page.inner_text("#label") == "off duty")
+    assert page.locator("#scores li").count() == 0
+    assert page.inner_text("#veil") == "off duty"
 
 
 def test_a_refusal_is_told(moving: View, open_page: OpenPage) -> None:

@@ -1,5 +1,6 @@
 """The window: on a real X server, with SDL's dummy driver, and the scene by itself."""
 
+import itertools
 import os
 import shutil
 import struct
@@ -19,7 +20,7 @@ import pytest
 from device import config
 from device.control.commands import Command
 from device.errors import OutputClosed, SinkError
-from device.events import Controls
+from device.events import OFF_DUTY, Controls
 from device.frames import Frame, Pixels
 from device.sinks.window import framebuffer
 from device.sinks.window.scene import Scene, View
@@ -226,13 +227,16 @@ def test_what_is_wrong_is_said_and_no_label() -> None:
     frame = footage("coffee")
     well, lost = (draw((640, 480), [view(frame)], state=state) for state in ("live", "lost"))
     off = draw((640, 480), [view(frame)], controls=Controls(False, 0.5, 0.3, 0.0, "m"))
-    panels = [picture[360:, :320] for picture in (well, lost, off)]
+    resting = view(frame)
+    resting.change = change(label=OFF_DUTY, score=0.0)
+    off_duty = draw((640, 480), [resting])
+    panels = [picture[360:, :320] for picture in (well, lost, off, off_duty)]
     assert all(
-        cv2.absdiff(one, other).max() > 100
-        for one, other in ((panels[0], panels[1]), (panels[1], panels[2]))
+        cv2.absdiff(one, other).max() > 100 for one, other in itertools.combinations(panels, 2)
     )
     # No bars beside a label that is not there.
-    assert cv2.absdiff(lost[360:, 330:], off[360:, 330:]).max() == 0
+    for other in (off, off_duty):
+        assert cv2.absdiff(lost[360:, 330:], other[360:, 330:]).max() == 0
 
 
 @pytest.mark.parametrize(

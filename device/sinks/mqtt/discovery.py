@@ -13,7 +13,7 @@ from device import __version__
 from device.config import Mqtt
 from device.control.commands import Device
 from device.control.table import CONTROLS, limits
-from device.events import DeviceHealth
+from device.events import OFF_DUTY, DeviceHealth
 from device.sinks.mqtt.announced import Announced, Component
 from device.sinks.mqtt.topics import Topics, slug
 
@@ -134,10 +134,14 @@ class Discovery:
             }
         }
         if 0 < len(labels) <= _ENUM_LABELS:
-            found["label"] |= {"device_class": "enum", "options": list(labels)}
+            found["label"] |= {"device_class": "enum", "options": [*labels, OFF_DUTY]}
         for watched in dict.fromkeys((*self._device.taught(camera), *self._watched)):
             if watched in labels:
-                is_seen = f"'ON' if value_json.label == {_quoted(watched)} else 'OFF'"
+                # Nobody looks: that it is not there would be a lie as well.
+                is_seen = (
+                    f"None if value_json.label == '{OFF_DUTY}' "
+                    f"else 'ON' if value_json.label == {_quoted(watched)} else 'OFF'"
+                )
                 found[f"is-{slug(watched, 'label')}"] = {
                     "platform": "binary_sensor",
                     "name": watched[:1].upper() + watched[1:],

@@ -95,6 +95,8 @@ def health_message(
         "cameras": cameras,
         "sinks": {sink.name: sink.problem or "works" for sink in health.sinks},
         "interval_s": health.interval_s,
+        "rate_share": health.rate_share,
+        "governed_by": health.governed_by,
         "outbox": outbox,
         "mqtt": link,
         **msgspec.to_builtins(health.vitals),

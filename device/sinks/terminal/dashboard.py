@@ -12,8 +12,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import ControlType, Segment
 from rich.style import Style
 
-from device.events import CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
-from device.sinks.lines import backend
+from device.events import OFF_DUTY, CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
+from device.sinks.lines import backend, governed
 from device.sinks.terminal.letters import ASCII, Glyphs, big
 from device.system.text import printable
 
@@ -80,7 +80,7 @@ class Dashboard:
             sections.append((2, blocks))
         if troubles := self._troubles(camera, health):
             sections.append((1, troubles))
-        if first and (not camera or camera.state == "live"):
+        if first and not self._is_off_duty(shown) and (not camera or camera.state == "live"):
             sections.append((2, self._bars(first, inner)))
             sections.append((4, [self._sparkline(first, inner)]))
         if others := observations[1:]:
@@ -116,6 +116,8 @@ class Dashboard:
         if camera and camera.state not in {"live", "starting"}:
             # A label from before the camera went would be a lie.
             text, style = f"camera {camera.state}", self._alarm
+        elif self._is_off_duty(camera.name if camera else None):
+            text, style = "off duty", self._quiet
         elif first is None:
             text, style = "starting", self._quiet
         elif first.label is None:
@@ -186,12 +188,18 @@ class Dashboard:
         name = Segment(f"{printable(observation.camera)}  ")
         if camera and camera.state not in {"live", "starting"}:
             return [name, Segment(camera.state, self._alarm)]
+        if self._is_off_duty(observation.camera):
+            return [name, Segment("off duty", self._quiet)]
         return [
             name,
             Segment(printable(observation.label or "looking"), self._bold),
             Segment(f" {observation.score:.2f}"),
             Segment(f"  {camera.fps:.1f} fps" if camera else "", self._dim),
         ]
+
+    def _is_off_duty(self, camera: str | None) -> bool:
+        change = self.changes.get(camera) if camera else None
+        return change is not None and change.label == OFF_DUTY
 
     def _stages(self, camera: CameraHealth, width: int) -> list[_Line]:
         """Latencies: stages side by side where there is room, else below one another."""
@@ -216,6 +224,8 @@ class Dashboard:
             lines.append([Segment(f"picture {', '.join(camera.picture)}", self._quiet)])
         if health and health.vitals.throttling:
             lines.append([Segment(", ".join(health.vitals.throttling), self._quiet)])
+        if health and health.governed_by:
+            lines.append([Segment(governed(health), self._quiet)])
         broken = [sink for sink in health.sinks if sink.problem] if health else []
         lines += [[Segment(f"{s.name}: {printable(s.problem)}", self._alarm)] for s in broken]
         return lines

@@ -160,6 +160,11 @@ def _of_device(health: DeviceHealth) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "labelcam_uptime_seconds", "Time since the start", value=health.uptime_s
     )
+    yield GaugeMetricFamily(
+        "labelcam_rate_share_ratio",
+        "The share of the full rate that heat and budget leave",
+        value=health.rate_share,
+    )
     sinks = GaugeMetricFamily("labelcam_sink_up", "Whether a way out works", labels=["sink"])
     for sink in health.sinks:
         sinks.add_metric([sink.name], float(not sink.problem))

@@ -14,7 +14,7 @@ import msgspec
 
 from device import __version__, config
 from device.control.table import CONTROLS, limits
-from device.events import DeviceHealth, LabelChange, Observation, Prediction
+from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
 from device.sinks.wire import change_fields, iso
@@ -215,8 +215,9 @@ class WebState:
         return "" if states <= {"live"} else "a camera is not live"
 
     def _view(self, camera: config.Camera) -> View:
-        observation = self._observations.get(camera.name)
         change = self._active.get(camera.name)
+        on_duty = change is None or change.label != OFF_DUTY
+        observation = self._observations.get(camera.name) if on_duty else None
         healths = self.device.cameras if self.device else ()
         controls = next((c.controls for c in healths if c.name == camera.name), None)
         return View(

@@ -7,7 +7,7 @@ import numpy as np
 import pygame
 
 from device import config
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation
 from device.recordings.rendering import upright
 from device.sinks.window.display import Canvas
 from device.system.text import printable
@@ -70,6 +70,8 @@ class Scene:
             trouble = f"camera {camera.state}"
         elif camera and camera.controls and not camera.controls.enabled:
             trouble = "switched off"
+        elif view.change and view.change.label == OFF_DUTY:
+            trouble = "off duty"
         self._put_verdict(view, seen, trouble, unit)
         rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
         late = f"{seen.latency_ms:.1f} ms" if seen else ""

@@ -23,16 +23,21 @@ export function showLink({ state, camera, live }) {
 export function showVerdict({ state, camera }) {
   const view = state.cameras.find((one) => one.name === camera);
   const health = state.health?.cameras.find((one) => one.name === camera);
-  const off = health?.controls && !health.controls.enabled;
-  const gone = health && !["live", "starting"].includes(health.state);
-  const known = view.label !== null && !off && !gone;
-  write($("label"), off ? "switched off" : gone ? `camera ${health.state}` : (view.label ?? "looking"));
+  const why = notLooking(view, health);
+  const known = view.label !== null && !why;
+  write($("label"), why || (view.label ?? "looking"));
   const seen = view.predictions.some((one) => one.label === view.label);
   $("label").dataset.sure = known && seen ? "yes" : "no";
   const since = view.since_s === null ? "" : `for ${span(view.since_s)}`;
   write($("sure"), known ? [`score ${view.score.toFixed(2)}`, since].filter(Boolean).join(", ") : (health?.problem ?? ""));
-  showScores(off || gone ? [] : view.predictions, view.label);
-  showVeil(state, view, off ? "switched off" : gone ? `camera ${health.state}` : "");
+  showScores(why ? [] : view.predictions, view.label);
+  showVeil(state, view, why);
+}
+
+function notLooking(view, health) {
+  if (health?.controls && !health.controls.enabled) return "switched off";
+  if (health && !["live", "starting"].includes(health.state)) return `camera ${health.state}`;
+  return view.label === "off-duty" ? "off duty" : "";
 }
 
 function showScores(predictions, label) {
@@ -84,6 +89,7 @@ export function showHealth({ state, camera }) {
     ["Threads", interpreter.threads],
     ["Temperature", vitals.temperature_c == null ? null : `${vitals.temperature_c.toFixed(1)} °C`],
     ["Throttling", vitals.throttling?.length ? vitals.throttling.join(", ") : null, "warn"],
+    ["Rate", health.governed_by ? `${rate(health.rate_share)}: ${health.governed_by}` : null, "warn"],
     ["Memory", vitals.rss_mb == null ? null : `${vitals.rss_mb.toFixed(0)} MB`],
     ["Wi-Fi", vitals.wifi_dbm == null ? null : `${vitals.wifi_dbm} dBm`],
     ["Clock", vitals.clock_synced === false ? "not synchronised" : null, "warn"],
@@ -102,6 +108,10 @@ export function showHealth({ state, camera }) {
   $("each-sink").replaceChildren(
     ...health.sinks.map((sink) => part(sink.name, sink.problem ? "bad" : "good", sink.problem || "works")),
   );
+}
+
+function rate(share) {
+  return share ? `${(100 * share).toFixed(0)} %` : "a frame a second";
 }
 
 function fact([name, value, kind = ""]) {

@@ -55,7 +55,7 @@ export function span(seconds) {
 
 // The same label has the same colour each time; what is no label is grey.
 function colour(label) {
-  if (label === "unknown" || label === "unavailable") return "var(--line)";
+  if (["unknown", "unavailable", "off-duty"].includes(label)) return "var(--line)";
   let hash = 7;
   for (const character of label) hash = (hash * 31 + character.codePointAt(0)) % 3600;
   return `hsl(${hash / 10} 58% 52%)`;
