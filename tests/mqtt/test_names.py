@@ -258,7 +258,10 @@ def test_entities_command_what_there_is_to_command() -> None:
 
 def test_labels_in_templates_are_quoted() -> None:
     template = entities()[f"front-door-is-{slug(LABELS[1], 'label')}"]["value_template"]
-    assert template == r"{{ 'ON' if value_json.label == 'it\'s a dog' else 'OFF' }}"
+    assert template == (
+        "{{ None if value_json.label == 'off-duty' "
+        r"else 'ON' if value_json.label == 'it\'s a dog' else 'OFF' }}"
+    )
 
 
 def test_many_labels_are_no_enumeration() -> None:
