@@ -267,7 +267,7 @@ def test_labels_in_templates_are_quoted() -> None:
 def test_many_labels_are_no_enumeration() -> None:
     found = entities(labels=tuple(f"label {n}" for n in range(1000)))
     assert "options" not in found["front-door-label"]
-    assert entities()["front-door-label"]["options"] == list(LABELS)
+    assert entities()["front-door-label"]["options"] == [*LABELS, "off-duty"]
 
 
 def test_what_was_told_is_remembered_over_a_restart(tmp_path: Path) -> None:
