@@ -21,7 +21,7 @@ from device.cameras import open_camera
 from device.errors import CameraError, DependencyError, UsageError
 from device.inference import choice, runtimes
 from device.inference.edgetpu.device import find_devices
-from device.inference.ranking import judge, median
+from device.inference.ranking import Times, judge
 from device.inference.runtimes import RUNTIMES, Candidate, Choice, Delegate, Runtime
 from device.library import catalog
 from device.system.config_file import set_keys
@@ -41,15 +41,17 @@ def bench(
     threads: Sequence[int] = (),
     runtime: Runtime | None = None,
     seconds: float = DEFAULT_SECONDS,
-    against: str = "",
+    pace_fps: float | None = None,
+    against: Sequence[str] = (),
     as_json: bool = False,
     write: bool = False,
     config_file: Path | None = None,
 ) -> int:
     """Measure for about ``seconds``, print the figures, and with ``write`` use the best.
 
-    Without ``source`` a synthetic picture stands in for a camera, in two sizes. ``against``
-    is the Python of an environment with other programs. Returns the exit code, 1 where
+    Without ``source`` a synthetic picture stands in for a camera, in two sizes. With
+    ``pace_fps`` so many frames come a second, as from a camera. ``against`` are the Pythons of
+    environments with other programs. Returns the exit code, 1 where
     nothing ran. Raises UsageError for threads that cannot be, DependencyError for a runtime
     that is not installed, and what models, cameras and the configuration raise.
     """
@@ -61,13 +63,13 @@ def bench(
         entrants = [CandidateEntrant(c, settings.model, camera, pictures) for c in candidates]
         names = dict.fromkeys(candidate.runtime for candidate in candidates)
         plains = [PlainEntrant(name, model, pictures[0]) for name in names]
-        peers = [PeerEntrant(name, against, model, pictures[0]) for name in _PEERS if against]
+        peers = [PeerEntrant(n, python, model, pictures[0]) for python in against for n in _PEERS]
         before = machine()
-        take_turns([*entrants, *plains, *peers], seconds)
-    ran = [entrant for entrant in entrants if entrant.times and all(entrant.frame_ms)]
+        take_turns([*entrants, *plains, *peers], seconds, 1 / pace_fps if pace_fps else 0.0)
+    ran = [e for e in entrants if e.times.ms and all(frames.ms for frames in e.frames)]
     samples = {entrant.candidate: entrant.times for entrant in ran}
     on_cpu = judge({c: times for c, times in samples.items() if c.delegate != "edgetpu"})
-    plain_ms = {plain.runtime: Spread.of(plain.times) for plain in plains if plain.times}
+    plain_ms = {plain.runtime: Spread.of(plain.times.ms) for plain in plains if plain.times.ms}
     report = Report(
         machine=before,
         results=tuple(
@@ -76,7 +78,8 @@ def bench(
             for entrant in ran
         ),
         recommended=_recommend(on_cpu, samples),
-        against=tuple(entrant.peer for entrant in peers if entrant.times),
+        pace_fps=pace_fps,
+        against=tuple(entrant.peer for entrant in peers if entrant.times.ms),
     )
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode())
@@ -141,22 +144,20 @@ def _pictures(camera: config.Camera, source: str | None, folder: Path) -> Iterat
         yield Picture(str(file), frame.format, frame.width, frame.height)
 
 
-def _recommend(
-    on_cpu: Choice | None, samples: Mapping[Candidate, Sequence[float]]
-) -> Recommendation | None:
+def _recommend(on_cpu: Choice | None, samples: Mapping[Candidate, Times]) -> Recommendation | None:
     """The best on the CPU, beside the Edge TPU where that is faster; None of nothing.
 
     For the Edge TPU it is ``auto``: a delegate that is named never falls back to the CPU.
     """
     edgetpus = [c for c in samples if c.delegate == "edgetpu"]
-    edgetpu = min(edgetpus, key=lambda c: median(samples[c]), default=None)
+    edgetpu = min(edgetpus, key=lambda c: samples[c].median_ms, default=None)
     if on_cpu is None:
         if edgetpu is None:
             return None
         return Recommendation(edgetpu.runtime, "auto", 1, "only the Edge TPU runs it")
     best = on_cpu.best
-    if edgetpu and median(samples[edgetpu]) < median(samples[best]):
-        reason = f"the Edge TPU in {median(samples[edgetpu]):.3g} ms; else {on_cpu.reason}"
+    if edgetpu and samples[edgetpu].median_ms < samples[best].median_ms:
+        reason = f"the Edge TPU in {samples[edgetpu].median_ms:.3g} ms; else {on_cpu.reason}"
         return Recommendation(best.runtime, "auto", best.threads, reason)
     return Recommendation(best.runtime, best.delegate, best.threads, on_cpu.reason)
 

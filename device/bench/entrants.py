@@ -26,14 +26,17 @@ from device.bench.rehearsal import (
 from device.bench.report import Peer, Result, Spread, memory_mb, significant
 from device.errors import TrialError
 from device.frames import PixelFormat
+from device.inference.ranking import Times
 from device.inference.runtimes import RUNTIMES, Candidate, Runtime
-from device.inference.trial import Times, Trial
+from device.inference.trial import Trial
 from device.library.catalog import Model
 
 _log = logging.getLogger("labelcam.bench")
 
-# What a cooled board and a machine that does other things need to even out.
+# What a cooled board and a machine that does other things need to even out; at a slow pace as
+# many as there is time for, each with a call of the model alone and one of each of two pictures.
 ROUNDS = 10
+_LEAST_CALLS = 3
 # For a start, and for a turn.
 _TIMEOUT_S = 60.0
 # What a process takes while it waits for its turn, with the kernel's share.
@@ -43,11 +46,11 @@ Reply = TypeVar("Reply")
 
 
 class Entrant:
-    """A process that takes turns; ``times`` are milliseconds of its calls."""
+    """A process that takes turns; ``times`` are of its calls."""
 
     def __init__(self, name: str, *command: str, python: str = "") -> None:
         self.name = name
-        self.times: list[float] = []
+        self.times = Times()
         self._command = command or ("device.bench.rehearsal",)
         self._python = python
         self._trial: Trial | None = None
@@ -56,9 +59,9 @@ class Entrant:
         """Start the process and have it ready. Raises TrialError."""
         self._trial = Trial(*self._command, python=self._python, name=self.name)
 
-    def turn(self, limit_s: float) -> None:
-        """Measure for about so long. Raises TrialError."""
-        self.times += self._ask(Invoke(limit_s), Times).ms
+    def turn(self, limit_s: float, interval_s: float) -> None:
+        """Measure for about so long, a call every ``interval_s``. Raises TrialError."""
+        self.times += self._ask(Invoke(limit_s, interval_s), Times)
 
     def close(self) -> None:
         """End the process; may be called twice."""
@@ -71,7 +74,7 @@ class Entrant:
 
 
 class CandidateEntrant(Entrant):
-    """One way to run the model; ``frame_ms`` and what follows are for each of the pictures."""
+    """One way to run the model; ``frames`` are of each of the pictures."""
 
     def __init__(
         self,
@@ -83,8 +86,7 @@ class CandidateEntrant(Entrant):
         super().__init__(str(candidate))
         self.candidate = candidate
         self.startup = Startup("", {})
-        self.frame_ms: list[list[float]] = [[] for _ in pictures]
-        self._cpu_s = [0.0 for _ in pictures]
+        self.frames = [Times() for _ in pictures]
         self._rss_mb = [0.0 for _ in pictures]
         self._settings = candidate.apply_to(settings)
         self._camera = camera
@@ -97,30 +99,29 @@ class CandidateEntrant(Entrant):
         begin = Begin(self._settings, self._camera, self._pictures[0], self._trial.started_at)
         self.startup = self._ask(begin, Startup)
 
-    def turn(self, limit_s: float) -> None:
+    def turn(self, limit_s: float, interval_s: float) -> None:
         """Measure the model alone, then frames of each picture."""
         share_s = limit_s / (1 + len(self._pictures))
-        super().turn(share_s)
+        super().turn(share_s, interval_s)
         for number, picture in enumerate(self._pictures):
-            reply = self._ask(Label(picture, share_s), FrameTimes)
-            self.frame_ms[number] += reply.times.ms
-            self._cpu_s[number] += reply.times.cpu_s
+            reply = self._ask(Label(picture, share_s, interval_s), FrameTimes)
+            self.frames[number] += reply.times
             self._rss_mb[number] = reply.rss_mb
 
     def result(self, number: int, model: str, plain: Spread | None) -> Result:
         """The figures for picture ``number``."""
-        frames, picture = self.frame_ms[number], self._pictures[number]
+        frames, picture = self.frames[number], self._pictures[number]
         return Result(
             runtime=self.candidate.runtime,
             delegate=self.candidate.delegate,
             threads=self.candidate.threads,
             model=model,
             source_size=(picture.width, picture.height),
-            invoke_ms=Spread.of(self.times),
-            frame_ms=Spread.of(frames),
+            invoke_ms=Spread.of(self.times.ms),
+            frame_ms=Spread.of(frames.ms),
             plain_invoke_ms=plain,
-            fps=significant(1e3 * len(frames) / sum(frames)),
-            cpu_s_per_frame=significant(self._cpu_s[number] / len(frames)),
+            fps=significant(1e3 / frames.mean_ms),
+            cpu_ms_per_frame=significant(frames.cpu_ms),
             rss_mb=significant(self._rss_mb[number]),
             first_label_s=significant(sum(self.startup.steps_s.values())),
         )
@@ -141,10 +142,11 @@ class PlainEntrant(Entrant):
 
 
 class PeerEntrant(Entrant):
-    """Another program, in its own environment."""
+    """Another program, in the environment of ``python``."""
 
     def __init__(self, name: str, python: str, model: Model, picture: Picture) -> None:
         super().__init__(name, str(Path(__file__).with_name("peers.py")), name, python=python)
+        self._python = python
         self._version = ""
         self._picture = picture
         self._model = model
@@ -158,38 +160,52 @@ class PeerEntrant(Entrant):
         request = {"model": str(self._model.file.path), "picture": file}
         self._version = self._ask(request, dict[str, str])["version"]
 
-    def turn(self, limit_s: float) -> None:
+    def turn(self, limit_s: float, interval_s: float) -> None:
         """Time its whole call."""
-        self.times += self._ask({"limit_s": limit_s}, dict[str, list[float]])["ms"]
+        self.times += self._ask({"limit_s": limit_s, "interval_s": interval_s}, Times)
 
     @property
     def peer(self) -> Peer:
         """What was measured."""
         size = (self._picture.width, self._picture.height)
-        return Peer(self.name, self._version, self._model.name, size, Spread.of(self.times))
+        return Peer(
+            name=self.name,
+            version=self._version,
+            python=self._python,
+            model=self._model.name,
+            source_size=size,
+            call_ms=Spread.of(self.times.ms),
+            cpu_ms_per_call=significant(self.times.cpu_ms),
+        )
 
 
-def take_turns(entrants: Sequence[Entrant], seconds: float) -> None:
+def take_turns(entrants: Sequence[Entrant], seconds: float, interval_s: float = 0.0) -> None:
     """Start all and let them take turns; who fails is named on stderr and drops out.
 
-    Where memory does not hold them all at once, as many take turns as it does.
+    A call comes every ``interval_s``, or with 0 as soon as the one before is done. Where memory
+    does not hold them all at once, as many take turns as it does.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     together = max(2, memory_mb("MemAvailable") // _PROCESS_MB)
-    limit_s = seconds / len(entrants) / ROUNDS
+    shortest_s = len(entrants) * _LEAST_CALLS * interval_s
+    rounds = max(1, min(ROUNDS, int(seconds / shortest_s))) if interval_s else ROUNDS
+    limit_s = seconds / len(entrants) / rounds
     screen = Console(stderr=True)
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        bar = progress.add_task("Measuring", total=len(entrants) * (1 + ROUNDS))
+        bar = progress.add_task("Measuring", total=len(entrants) * (1 + rounds))
         for first in range(0, len(entrants), together):
             batch = list(entrants[first : first + together])
             try:
-                for step in ("start", *["turn"] * ROUNDS):
+                for step in ("start", *["turn"] * rounds):
                     for entrant in tuple(batch):
                         progress.update(bar, advance=1, description=entrant.name)
                         try:
-                            entrant.start() if step == "start" else entrant.turn(limit_s)
+                            if step == "start":
+                                entrant.start()
+                            else:
+                                entrant.turn(limit_s, interval_s)
                         except TrialError as error:
                             _log.warning("%s", error)
                             batch.remove(entrant)

@@ -19,7 +19,8 @@ import msgspec  # noqa: E402
 
 from device import config  # noqa: E402
 from device.frames import Frame, PixelFormat  # noqa: E402
-from device.inference.trial import Times, serve, time_calls  # noqa: E402
+from device.inference.ranking import Times  # noqa: E402
+from device.inference.trial import serve, time_calls  # noqa: E402
 
 if TYPE_CHECKING:
     from device.pipeline.classifier import Classifier
@@ -65,16 +66,21 @@ class BeginPlain(msgspec.Struct, frozen=True, tag=True):
 
 
 class Invoke(msgspec.Struct, frozen=True, tag=True):
-    """Asks to run the model alone for ``limit_s`` seconds; replied to with Times."""
+    """Asks to run the model alone for ``limit_s`` seconds, every ``interval_s``.
+
+    0 is without a pause. Replied to with Times.
+    """
 
     limit_s: float
+    interval_s: float
 
 
 class Label(msgspec.Struct, frozen=True, tag=True):
-    """Asks to label frames of this picture for ``limit_s`` seconds; replied to with FrameTimes."""
+    """Asks to label frames of this picture in the same way; replied to with FrameTimes."""
 
     picture: Picture
     limit_s: float
+    interval_s: float
 
 
 class FrameTimes(msgspec.Struct, frozen=True):
@@ -99,9 +105,9 @@ class _Child:
         if isinstance(asked, BeginPlain):
             return self._begin_plain(asked)
         if isinstance(asked, Invoke):
-            return time_calls(self._invoke, _MANY, asked.limit_s)
+            return time_calls(self._invoke, _MANY, asked.limit_s, interval_s=asked.interval_s)
         arrive, label = self._frame(asked.picture)
-        times = time_calls(label, _MANY, asked.limit_s, prepare=arrive)
+        times = time_calls(label, _MANY, asked.limit_s, prepare=arrive, interval_s=asked.interval_s)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return FrameTimes(times, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 

@@ -39,7 +39,9 @@ class Result(msgspec.Struct, frozen=True):
 
     ``invoke_ms`` is the model alone, ``frame_ms`` from a camera's frame to its label,
     ``plain_invoke_ms`` the runtime used as tutorials use it, where that runs the model.
-    ``first_label_s`` is from the start of the process.
+    ``fps`` is how many frames there would be without pauses, ``cpu_ms_per_frame`` processor
+    milliseconds of all threads, pauses included. ``first_label_s`` is from the start of the
+    process.
     """
 
     runtime: Runtime
@@ -51,19 +53,24 @@ class Result(msgspec.Struct, frozen=True):
     frame_ms: Spread
     plain_invoke_ms: Spread | None
     fps: float
-    cpu_s_per_frame: float
+    cpu_ms_per_frame: float
     rss_mb: float
     first_label_s: float
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another program's classifier on the same model and picture; its whole call."""
+    """Another program's classifier on the same model and picture; its whole call.
+
+    ``python`` is the environment that it is of.
+    """
 
     name: str
     version: str
+    python: str
     model: str
     source_size: tuple[int, int]
     call_ms: Spread
+    cpu_ms_per_call: float
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -88,11 +95,15 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ``--json`` prints; ``against`` only where it was asked for."""
+    """What ``--json`` prints; ``against`` and ``pace_fps`` only where they were asked for.
+
+    ``pace_fps`` is how many frames a second there were; without it, as many as there can be.
+    """
 
     machine: Machine
     results: tuple[Result, ...]
     recommended: Recommendation | None
+    pace_fps: float | None = None
     against: tuple[Peer, ...] = ()
 
 
@@ -132,8 +143,10 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
     )
     if not report.results:
         return
+    if report.pace_fps:
+        yield f"At {report.pace_fps:g} frames a second:"
     head = ("", "picture", "model alone, ms", "frame to label, ms", "plain, ms", "fps")
-    rows = [(*head, "CPU s", "MB", "start, s")]
+    rows = [(*head, "CPU ms", "MB", "start, s")]
     for result in report.results:
         candidate = Candidate(result.runtime, result.delegate, result.threads)
         size = f"{result.source_size[0]}×{result.source_size[1]}"
@@ -146,7 +159,7 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
                 str(result.frame_ms),
                 plain,
                 f"{result.fps:.1f}",
-                f"{result.cpu_s_per_frame:.4f}",
+                f"{result.cpu_ms_per_frame:.2f}",
                 f"{result.rss_mb:.0f}",
                 f"{result.first_label_s:.2f}",
             )
@@ -158,9 +171,18 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
         + [(name, *(f"{s:.3f}" for s in steps.values())) for name, steps in startups.items()]
     )
     if report.against:
-        yield from ("", "Other programs, their whole call, ms:")
+        yield ""
         yield from _columns(
-            [(f"{peer.name} {peer.version}", str(peer.call_ms)) for peer in report.against]
+            [("Other programs", "whole call, ms", "CPU ms", "environment")]
+            + [
+                (
+                    f"{peer.name} {peer.version}",
+                    str(peer.call_ms),
+                    f"{peer.cpu_ms_per_call:.2f}",
+                    peer.python,
+                )
+                for peer in report.against
+            ]
         )
     if best := report.recommended:
         settings = f'runtime = "{best.runtime}", delegate = "{best.delegate}"'

@@ -1,6 +1,7 @@
 """``labelcam bench``: measure what runs a model fastest on this machine."""
 
 import argparse
+import contextlib
 
 from device.cli.arguments import (
     LABELS,
@@ -38,6 +39,12 @@ def register(commands: Commands) -> None:
         "--seconds", metavar="S", type=count, default=30, help="how long to measure, in all (30)"
     )
     parser.add_argument(
+        "--pace",
+        metavar="FPS",
+        type=_rate,
+        help="measure at so many frames a second, as a camera gives them (as fast as can be)",
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help="use what is best: remember it for auto, and put it into the file of --config",
@@ -45,9 +52,10 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--against",
         metavar="PYTHON",
-        default="",
+        action="append",
+        default=[],
         help="also measure tflite-support, mediapipe and openvino, as far as they are installed "
-        "for this Python",
+        "for this Python; may be given for each of several",
     )
     parser.set_defaults(command=_bench, loads=("device.bench.bench",))
 
@@ -60,6 +68,15 @@ def _threads(text: str) -> tuple[int, ...]:
             f"{text!r} is not a list of numbers from 1 to 64, such as 1,2,4"
         )
     return tuple(sorted(set(numbers)))
+
+
+def _rate(text: str) -> float:
+    """Frames a second, of which there may be so many."""
+    with contextlib.suppress(ValueError):
+        rate = float(text)
+        if 1 <= rate <= 240:
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second from 1 to 240")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -79,6 +96,7 @@ def _bench(options: argparse.Namespace) -> int:
         threads=options.threads,
         runtime=options.runtime,
         seconds=options.seconds,
+        pace_fps=options.pace,
         against=options.against,
         as_json=options.json,
         write=options.write,

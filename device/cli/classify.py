@@ -58,7 +58,7 @@ def _classify(options: argparse.Namespace) -> int:
     if not found.labels:
         raise ModelError(found.name, "gives features alone, not labels; `labelcam run` takes it")
     # What a run or a bench measured; a picture or two are not worth a measurement.
-    choice = choose(found.file, settings, may_measure=False)
+    choice = choose(found.file, settings)
     with Classifier(found, open_engine(found, settings, choice)) as classifier:
         for path in options.files:
             try:

@@ -5,7 +5,8 @@ XNNPACK wins by a factor of ten on one processor and loses on another. So ``auto
 by the machine itself, in at most BUDGET_S seconds at the first start with a model: before
 the first inference, which would compete with it, and while the cameras work, since threads
 must do with the cores that those leave. Later starts read the choice back from the state
-directory, until the model, a runtime, the processor or the settings are others.
+directory, until the model, a runtime, the processor or the settings are others. The rate of the
+frames is not among those: what moves before the camera changes it all day.
 """
 
 import contextlib
@@ -31,6 +32,8 @@ _log = logging.getLogger("labelcam.choice")
 BUDGET_S = 3.0
 THREADS = (1, 2, 4)
 _REMEMBERED = 32
+# Goes up with what is measured otherwise: what was remembered before is measured anew.
+_METHOD = 2
 _PROC = Path("/proc")
 _BOARD = Path("/proc/device-tree/model")
 
@@ -45,6 +48,7 @@ class _Key(msgspec.Struct, frozen=True):
     runtimes: dict[Runtime, str]
     cpu: str
     cores: int
+    method: int
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -54,10 +58,11 @@ class _Record(msgspec.Struct, frozen=True):
     choice: Choice
 
 
-def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = True) -> Choice | None:
+def choose(model: TfliteFile, settings: config.Model, *, fps: float = 0.0) -> Choice | None:
     """What ``auto`` stands for with this model on this machine.
 
-    Remembered, or else measured where that is wanted, which takes up to BUDGET_S seconds.
+    Remembered, or else measured at ``fps`` frames a second, which takes up to BUDGET_S seconds;
+    with 0 nothing is measured.
     None where the settings leave nothing open or nothing could be measured: then the
     interpreter's own default holds, XNNPACK with one thread. Raises what ``proof.prove`` raises.
     """
@@ -66,7 +71,7 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
         return None
     key = _key(model, settings)
     remembered = next((record.choice for record in _read() if record.key == key), None)
-    if remembered or not may_measure:
+    if remembered or not fps:
         return remembered
     # One that crashes would be measured as one that does not run.
     proof.prove(model, settings)
@@ -74,9 +79,15 @@ def choose(model: TfliteFile, settings: config.Model, *, may_measure: bool = Tru
     from device.inference.race import measure
 
     name, start = model.path.stem, time.monotonic()
-    _log.info("model %s: measuring what runs it fastest here, once, at most %g s", name, BUDGET_S)
-    choice = judge(measure(model, settings, open_ways, BUDGET_S))
-    if choice is None and time.monotonic() - start >= BUDGET_S:
+    _log.info(
+        "model %s: measuring what runs it best here at %g frames a second, once, at most %g s",
+        name,
+        fps,
+        BUDGET_S,
+    )
+    samples = measure(model, settings, open_ways, fps, BUDGET_S)
+    choice = judge(samples)
+    if choice is None and (samples or time.monotonic() - start >= BUDGET_S):
         # Remembered too, or every start on so slow a machine would lose the time again.
         reason = f"nothing ran within {BUDGET_S:g} s; labelcam bench --write takes its time"
         choice = Choice(open_ways[0], reason)
@@ -140,6 +151,7 @@ def _key(model: TfliteFile, settings: config.Model) -> _Key:
         runtimes=runtimes.installed(),
         cpu=cpu_identity(),
         cores=runtimes.usable_cores(),
+        method=_METHOD,
     )
 
 

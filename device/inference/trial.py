@@ -21,6 +21,7 @@ from typing import IO, Self, TypeVar
 import msgspec
 
 from device.errors import LabelcamError, TrialCrash, TrialError
+from device.inference.ranking import Times
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,37 +147,38 @@ def serve(answer: Callable[[bytes], object]) -> None:
         replies.flush()
 
 
-class Times(msgspec.Struct, frozen=True):
-    """Milliseconds of each call, and the processor seconds that all of them took together."""
-
-    ms: list[float]
-    cpu_s: float
-
-
 def time_calls(
     call: Callable[[], object],
     count: int,
     limit_s: float,
+    *,
     prepare: Callable[[], object] = lambda: None,
+    interval_s: float = 0.0,
 ) -> Times:
     """Up to ``count`` calls, at least one, within about ``limit_s`` seconds.
 
-    ``prepare`` comes before each and is not counted. Nor is a first call, where there is time
-    for one: it finds the caches as another process left them.
+    With ``interval_s`` there is a pause after each, as a camera makes it whose frames are so far
+    apart. ``prepare`` comes before each and is not counted. Nor is a first call without pauses,
+    where there is time for one: it finds the caches as another process left them, as each does
+    after a pause.
     """
     clock, cpu = time.perf_counter, time.process_time
     end = clock() + limit_s
     times: list[float] = []
     spent_s = 0.0
-    for number in range(count + 1):
+    uncounted = 0 if interval_s else 1
+    for number in range(uncounted + count):
+        due = clock() + interval_s
         prepare()
         cpu_before = cpu()
         start = clock()
         call()
-        now = clock()
-        if number or now >= end:
+        took_s = clock() - start
+        time.sleep(max(0.0, due - clock()))
+        over = clock() >= end
+        if number >= uncounted or over:
             spent_s += cpu() - cpu_before
-            times.append((now - start) * 1e3)
-        if now >= end:
+            times.append(took_s * 1e3)
+        if over:
             break
     return Times(times, spent_s)

@@ -267,7 +267,7 @@ class Feeds:
         configured = model_of(self._settings, channel.camera)
         model = catalog.find(name, configured.labels if name == configured.name else "")
         # Nothing is measured: beside the inference of others it would tell nothing.
-        engine = self._engine(model, may_measure=False)
+        engine = self._engine(model)
         classifier = Classifier(model, engine, camera_with(channel.camera, channel.controls))
         try:
             # One that is shared works already, and is another thread's to run.
@@ -300,9 +300,8 @@ class Feeds:
         controls_of: Callable[[str, Controls], Controls],
     ) -> None:
         model, controls = self._controls(camera, controls_of)
-        classifier = Classifier(
-            model, self._engine(model, may_measure=True), camera_with(camera, controls)
-        )
+        fps = min(camera.fps, controls.max_fps or camera.fps)
+        classifier = Classifier(model, self._engine(model, fps), camera_with(camera, controls))
         source = feed.supervisor.source
         meter = self._health.camera(camera.name, source, classifier.description)
         feed.meters.append(meter)
@@ -339,10 +338,13 @@ class Feeds:
             return configured, original
         return model, controls
 
-    def _engine(self, model: Model, *, may_measure: bool) -> Lease:
-        """What runs the model: the engine that other channels use, where there is one."""
+    def _engine(self, model: Model, fps: float = 0.0) -> Lease:
+        """What runs the model: the engine that other channels use, where there is one.
+
+        What runs it best is measured at ``fps`` frames a second, with 0 not at all.
+        """
         settings = self._settings.model
         if lease := self._engines.share(model, settings):
             return lease
-        choice = choose(model.file, settings, may_measure=may_measure)
+        choice = choose(model.file, settings, fps=fps)
         return self._engines.open(model, settings, choice, wait=False)

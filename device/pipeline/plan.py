@@ -67,7 +67,7 @@ def check_models(settings: config.Config) -> None:
     no probabilities.
     """
     for chosen, model in check_labels(settings).models.items():
-        choice = choose(model.file, settings.model, may_measure=False)
+        choice = choose(model.file, settings.model)
         engine = open_beside(model, settings.model, choice)
         if engine is None:
             continue

@@ -42,7 +42,7 @@ class Embedder:
             settings = msgspec.structs.replace(settings, delegate="auto")
         self._output = output
         self._camera = camera or config.Camera()
-        choice = choose(model.file, settings, may_measure=False)
+        choice = choose(model.file, settings)
         self._engine = open_engine(replace(model, twin=None), settings, choice)
         try:
             description = self._engine.description

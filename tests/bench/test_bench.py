@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tests.conftest import FOOTAGE
 ROOT = Path(__file__).parent.parent.parent
 FIELDS = (
     "runtime", "delegate", "threads", "model", "source_size", "invoke_ms", "frame_ms",
-    "plain_invoke_ms", "fps", "cpu_s_per_frame", "rss_mb", "first_label_s",
+    "plain_invoke_ms", "fps", "cpu_ms_per_frame", "rss_mb", "first_label_s",
 )  # fmt: skip
 # Before any test: there, nothing is measured unless it says so.
 _CANDIDATES = choice.candidates
@@ -80,7 +81,7 @@ def test_measured_printed_remembered_and_written(
     assert (written.runtime, written.delegate) == (best["runtime"], best["delegate"])
     monkeypatch.setattr(choice, "candidates", _CANDIDATES)
     model = catalog.find(str(tmp_path / "colours.tflite")).file
-    made = choice.choose(model, config.Model(), may_measure=False)
+    made = choice.choose(model, config.Model())
     assert made is not None
     assert made.reason == best["reason"]
     # The same for people.
@@ -123,25 +124,28 @@ def test_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--config", "/nonexistent.toml"]) == 2
 
 
+class Counter(Entrant):
+    """Starts no process, counts its turns and fails after some."""
+
+    def __init__(self, name: str, fails: int = 99) -> None:
+        super().__init__(name)
+        self.fails, self.turns, self.closed = fails, 0, False
+
+    def start(self) -> None:
+        self.turn(0.0, 0.0)
+
+    def turn(self, limit_s: float, interval_s: float) -> None:
+        assert limit_s + interval_s < 10.0
+        if self.turns == self.fails:
+            raise TrialError(f"{self.name}: was ended by SIGILL")
+        self.turns += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def test_who_fails_drops_out_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    class Faulty(Entrant):
-        def __init__(self, name: str, fails: int) -> None:
-            super().__init__(name)
-            self.fails, self.turns, self.closed = fails, 0, False
-
-        def start(self) -> None:
-            self.turn(0.0)
-
-        def turn(self, limit_s: float) -> None:
-            assert limit_s < 1.0
-            if self.turns == self.fails:
-                raise TrialError(f"{self.name}: was ended by SIGILL")
-            self.turns += 1
-
-        def close(self) -> None:
-            self.closed = True
-
-    entrants = [Faulty("first", 0), Faulty("second", 99), Faulty("third", 4)]
+    entrants = [Counter("first", 0), Counter("second"), Counter("third", 4)]
     take_turns(entrants, 1.0)
     assert [entrant.turns for entrant in entrants] == [0, 1 + ROUNDS, 4]
     assert all(entrant.closed for entrant in entrants)
@@ -149,10 +153,18 @@ def test_who_fails_drops_out_and_the_others_go_on(caplog: pytest.LogCaptureFixtu
     assert said == ["first: was ended by SIGILL", "third: was ended by SIGILL"]
 
 
-@pytest.mark.slow
-def test_another_program_takes_its_turns(
-    colours: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("interval_s", "rounds"), [(0.0, ROUNDS), (0.01, ROUNDS), (0.5, 3), (4.0, 1)]
+)
+def test_a_slow_pace_keeps_to_the_time(interval_s: float, rounds: int) -> None:
+    entrants = [Counter("first"), Counter("second")]
+    take_turns(entrants, 10.0, interval_s)
+    assert [entrant.turns for entrant in entrants] == [1 + rounds] * 2
+
+
+@pytest.fixture
+def mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that every Python started finds."""
     (tmp_path / "mediapipe-9.8.dist-info").mkdir()
     (tmp_path / "mediapipe-9.8.dist-info/METADATA").write_text("Name: mediapipe\nVersion: 9.8\n")
     (tmp_path / "mediapipe.py").write_text(
@@ -168,6 +180,11 @@ def test_another_program_takes_its_turns(
         "tasks = N(vision=vision, BaseOptions=lambda **k: k)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mediapipe")
+def test_another_program_takes_its_turns(colours: Callable[..., Path], tmp_path: Path) -> None:
     file = tmp_path / "picture.npy"
     np.save(file, np.full((48, 64, 3), (10, 20, 30), np.uint8))
     picture = Picture(str(file), PixelFormat.BGR, 64, 48)
@@ -175,10 +192,44 @@ def test_another_program_takes_its_turns(
     peers = [PeerEntrant(name, sys.executable, model, picture) for name in bench._PEERS]
     take_turns(peers, 0.1)
     absent, present, _ = peers
-    assert absent.times == []
+    assert absent.times.ms == []
     result = present.peer
     assert (result.name, result.version, result.source_size) == ("mediapipe", "9.8", (64, 48))
     assert 0 < result.call_ms.min <= result.call_ms.p99
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mediapipe")
+def test_at_pace_and_against_each_environment(
+    colours: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.full((48, 64, 3), (10, 20, 30), np.uint8))
+    pythons = [tmp_path / "one", tmp_path / "other"]
+    for python in pythons:
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+    arguments = ["bench", "--model", str(colours()), "--source", str(picture), "--seconds", "2"]
+    arguments += ["--threads", "1", "--pace", "50", "--json"]
+    assert main([*arguments, *(word for p in pythons for word in ("--against", str(p)))]) == 0
+    out, _ = capsys.readouterr()
+    report = msgspec.json.decode(out, type=Report)
+    assert report.pace_fps == 50
+    assert [(p.name, p.python) for p in report.against] == [("mediapipe", str(p)) for p in pythons]
+    assert all(result.cpu_ms_per_frame > 0 for result in report.results)
+    lines = list(text(report, {"a candidate": {"Python": 0.021}}))
+    assert "At 50 frames a second:" in lines
+    head = next(line for line in lines if "frame to label" in line)
+    assert "CPU ms" in head
+    assert [line.split()[-1] for line in lines if "mediapipe" in line] == [*map(str, pythons)]
+
+
+@pytest.mark.parametrize("pace", ["0", "-5", "nan", "fast", "241", ""])
+def test_paces_that_cannot_be(pace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", f"--pace={pace}"]) == 2
+    err = capsys.readouterr().err
+    assert f"'{pace}' is not a number of frames a second from 1 to 240" in err
+    assert err.count("\n") == 1
 
 
 def _imported_by(statement: str) -> set[str]:

@@ -37,8 +37,8 @@ HELP = {
     "teach export": TEACH + " OUT",
     "teach import": TEACH + " FILE",
     "teach forget-pictures": TEACH,
-    "bench": "--source --config --model --labels --threads --runtime --seconds --json --write "
-    "--against",
+    "bench": "--source --config --model --labels --threads --runtime --seconds --pace --json "
+    "--write --against",
     "record": "OUT --for --source --config --set --lossless --max-mb",
     "models": "list show fetch verify remove",
     "models list": "--own",

@@ -1,5 +1,6 @@
 """What stands for ``auto``: the rules, the memory, and a real measurement."""
 
+import json
 import logging
 import os
 import signal
@@ -15,9 +16,9 @@ from device.errors import TrialError
 from device.inference import choice, race, runtimes
 from device.inference.choice import candidates, choose
 from device.inference.interpreter import Interpreter
-from device.inference.ranking import judge, pick
+from device.inference.ranking import Times, judge, pick
 from device.inference.runtimes import Candidate, Choice
-from device.inference.trial import Trial
+from device.inference.trial import Trial, time_calls
 from device.library import tflite_file
 from device.library.tflite_file import TfliteFile
 
@@ -29,6 +30,7 @@ PLAIN = Candidate("tflite-runtime", "none", 1)
 OTHER = Candidate("ai-edge-litert", "xnnpack", 1)
 TWO = Candidate("tflite-runtime", "xnnpack", 2)
 FOUR = Candidate("tflite-runtime", "xnnpack", 4)
+FPS = 25.0
 
 
 @pytest.fixture
@@ -51,10 +53,11 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
 
     def measure(
-        model: TfliteFile, _: config.Model, ways: Sequence[Candidate], budget_s: float
-    ) -> Mapping[Candidate, Sequence[float]]:
+        model: TfliteFile, _: config.Model, ways: Sequence[Candidate], fps: float, budget_s: float
+    ) -> Mapping[Candidate, Times]:
+        assert (fps, budget_s) == (FPS, 3.0)
         made.append(model.path.stem)
-        return {way: [9.0 if way.delegate == "xnnpack" else 5.0] for way in ways}
+        return {way: Times([9.0 if way.delegate == "xnnpack" else 5.0]) for way in ways}
 
     monkeypatch.setattr(race, "measure", measure)
     return made
@@ -84,11 +87,38 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_the_best_is_picked(
-    samples: Mapping[Candidate, Sequence[float]],
+    samples: Mapping[Candidate, list[float]],
     best: Candidate | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runtimes, "usable_cores", lambda: 8)
+    assert pick({candidate: Times(ms) for candidate, ms in samples.items()}) == best
+
+
+def figures(latency_ms: float, cpu_ms: float) -> Times:
+    """Two calls at a camera's pace."""
+    return Times([latency_ms] * 2, 2 * cpu_ms / 1e3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "best"),
+    [
+        # As measured at 10 frames a second, where in a loop two threads took 5.2 ms.
+        ({XNNPACK: figures(10.6, 10.6), TWO: figures(13.4, 18.6)}, XNNPACK),
+        ({XNNPACK: figures(16.8, 13.0), TWO: figures(7.8, 15.0)}, TWO),
+        # Half the time, for threads that spin through the pauses.
+        ({XNNPACK: figures(10.0, 10.0), TWO: figures(5.0, 17.0)}, XNNPACK),
+        ({XNNPACK: figures(10.0, 10.0), TWO: figures(5.0, 16.0)}, TWO),
+        # As fast, for less; and slower, for less.
+        ({XNNPACK: figures(10.0, 12.0), OTHER: figures(10.2, 10.0)}, OTHER),
+        ({XNNPACK: figures(10.0, 12.0), OTHER: figures(12.0, 10.0)}, XNNPACK),
+        ({XNNPACK: figures(10.0, 10.0), OTHER: figures(9.0, 30.0)}, OTHER),
+    ],
+)
+def test_processor_time_counts_too(
+    samples: Mapping[Candidate, Times], best: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "usable_cores", lambda: 2)
     assert pick(samples) == best
 
 
@@ -97,16 +127,17 @@ def test_all_cores_must_bring_more(
     cores: int, best: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "usable_cores", lambda: cores)
-    assert pick({XNNPACK: [10.0], TWO: [6.5]}) == best
-    assert pick({XNNPACK: [10.0], TWO: [5.5]}) == TWO
+    assert pick({XNNPACK: Times([10.0]), TWO: Times([6.5])}) == best
+    assert pick({XNNPACK: Times([10.0]), TWO: Times([5.5])}) == TWO
 
 
 def test_the_reason_names_all_that_ran() -> None:
-    made = judge({XNNPACK: [12.0, 10.0, 11.0], PLAIN: [], TWO: [100.0]})
+    slow = figures(100.0, 150.0)
+    made = judge({XNNPACK: Times([12.0, 10.0, 11.0], 0.036), PLAIN: Times(), TWO: slow})
     assert made is not None
     assert made.reason == (
-        "best measured here: tflite-runtime xnnpack 1 thread 11 ms; "
-        "others: tflite-runtime xnnpack 2 threads 100 ms"
+        "best measured here: tflite-runtime xnnpack 1 thread 11 ms, CPU 12; "
+        "others: tflite-runtime xnnpack 2 threads 100 ms, CPU 150"
     )
 
 
@@ -185,8 +216,8 @@ def test_a_choice_is_made_once(
     model: TfliteFile, state: Path, measurements: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        made = choose(model, config.Model())
-        again = choose(model, config.Model())
+        made = choose(model, config.Model(), fps=FPS)
+        again = choose(model, config.Model(), fps=FPS)
     assert measurements == ["colours"]
     assert made is not None
     assert made.best.delegate == "none"
@@ -203,19 +234,31 @@ def test_a_choice_is_made_again_when_what_it_holds_for_changes(
     measurements: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    choose(model, config.Model())
-    choose(tflite_file.read(colours("other.tflite", softmax=False)), config.Model())
-    choose(model, config.Model(threads=1))
+    choose(model, config.Model(), fps=FPS)
+    choose(tflite_file.read(colours("other.tflite", softmax=False)), config.Model(), fps=FPS)
+    choose(model, config.Model(threads=1), fps=FPS)
     monkeypatch.setattr(choice, "cpu_identity", lambda: "another")
-    choose(model, config.Model())
+    choose(model, config.Model(), fps=FPS)
     monkeypatch.setattr(runtimes, "usable_cores", lambda: 4)
-    choose(model, config.Model())
+    choose(model, config.Model(), fps=FPS)
     name = next(iter(runtimes.installed()))
     monkeypatch.setattr(runtimes, "installed", lambda: {name: "99"})
-    choose(model, config.Model())
+    choose(model, config.Model(), fps=FPS)
     assert measurements == ["colours", "other", *["colours"] * 4]
-    choose(model, config.Model())
+    choose(model, config.Model(), fps=FPS)
     assert len(measurements) == 6
+
+
+def test_what_was_measured_in_another_way_is_measured_anew(
+    model: TfliteFile, state: Path, measurements: list[str]
+) -> None:
+    made = choose(model, config.Model(), fps=FPS)
+    records = json.loads((state / "choices.json").read_bytes())
+    assert records[0]["key"].pop("method") == 2
+    (state / "choices.json").write_text(json.dumps(records))
+    assert choose(model, config.Model()) is None
+    assert choose(model, config.Model(), fps=FPS) == made
+    assert measurements == ["colours"] * 2
 
 
 def test_a_damaged_memory_is_no_memory(
@@ -223,14 +266,14 @@ def test_a_damaged_memory_is_no_memory(
 ) -> None:
     state.mkdir()
     (state / "choices.json").write_bytes(b'[{"key": \xff')
-    choose(model, config.Model())
+    choose(model, config.Model(), fps=FPS)
     assert measurements == ["colours"]
-    assert choose(model, config.Model(), may_measure=False) is not None
+    assert choose(model, config.Model()) is not None
 
 
 def test_memory_is_bounded(model: TfliteFile, state: Path, measurements: list[str]) -> None:
     for threads in range(1, 41):
-        choose(model, config.Model(threads=threads))
+        choose(model, config.Model(threads=threads), fps=FPS)
     assert len(msgspec.json.decode((state / "choices.json").read_bytes())) == 32
 
 
@@ -242,7 +285,7 @@ def test_a_state_directory_that_cannot_be_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     state.touch()
-    assert choose(model, config.Model()) is not None
+    assert choose(model, config.Model(), fps=FPS) is not None
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{state}/choices.json cannot be written (")
@@ -253,9 +296,9 @@ def test_nothing_is_measured_where_nothing_is_open(
     model: TfliteFile, state: Path, measurements: list[str]
 ) -> None:
     name = next(iter(runtimes.installed()))
-    assert choose(model, config.Model(), may_measure=False) is None
-    assert choose(model, config.Model(runtime=name, delegate="none", threads=1)) is None
-    assert choose(model, config.Model(delegate="edgetpu")) is None
+    assert choose(model, config.Model()) is None
+    assert choose(model, config.Model(runtime=name, delegate="none", threads=1), fps=FPS) is None
+    assert choose(model, config.Model(delegate="edgetpu"), fps=FPS) is None
     assert measurements == []
 
 
@@ -263,25 +306,45 @@ def test_a_machine_too_slow_to_measure_is_not_asked_again(
     model: TfliteFile, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "BUDGET_S", 0.0)
-    made = choose(model, config.Model())
+    made = choose(model, config.Model(), fps=FPS)
     assert made is not None
     assert (made.best.delegate, made.best.threads) == ("xnnpack", 1)
     assert "nothing ran within 0 s" in made.reason
-    assert choose(model, config.Model(), may_measure=False) == made
+    assert choose(model, config.Model()) == made
 
 
 def test_a_model_that_does_not_run_is_not_remembered(
     state: Path, testdata: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tflite_file.read(testdata / "models" / "model_invoking_error.tflite")
-    assert choose(file, config.Model()) is None
+    assert choose(file, config.Model(), fps=FPS) is None
     assert "nothing could be measured" in caplog.text
     assert not state.exists()
 
 
+def test_a_pause_follows_each_call_and_its_processor_time_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    def spin(seconds: float) -> None:
+        pauses.append(seconds)
+        end = time.process_time() + 0.01
+        while time.process_time() < end:
+            pass
+
+    monkeypatch.setattr(time, "sleep", spin)
+    times = time_calls(lambda: None, 3, 60.0, interval_s=20.0)
+    assert len(times.ms) == len(pauses) == 3
+    assert all(0.0 < pause < 20.0 for pause in pauses)
+    assert times.cpu_s >= 0.03
+    assert sum((times, times), Times()).cpu_ms == pytest.approx(times.cpu_ms)
+
+
+@pytest.mark.slow
 def test_a_real_measurement(model: TfliteFile, state: Path) -> None:
     start = time.monotonic()
-    made = choose(model, config.Model())
+    made = choose(model, config.Model(), fps=FPS)
     assert time.monotonic() - start < 4.0
     assert made is not None
     assert made.reason.startswith("best measured here: ")
@@ -293,7 +356,7 @@ def test_a_real_measurement(model: TfliteFile, state: Path) -> None:
 
 
 def test_a_child_that_hangs_fails_or_dies_is_told_apart() -> None:
-    run = race._Run(0, 1, 0.1)
+    run = race._Run(0, 1, 0.1, 0.0)
     with Trial("device.inference.race", name="it") as trial:
         with pytest.raises(TrialError, match=r"^it: IndexError: list index out of range$"):
             trial.ask(run, int, 20.0)

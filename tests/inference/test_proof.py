@@ -71,7 +71,7 @@ def test_it_is_not_measured_either(
 ) -> None:
     monkeypatch.setattr(choice, "candidates", _CANDIDATES)
     with pytest.raises(ModelError, match="was ended by SIG"):
-        choose(damaged.file, config.Model())
+        choose(damaged.file, config.Model(), fps=30.0)
     assert "going on" not in caplog.text
 
 
