@@ -171,7 +171,7 @@ class Node:
         self._feeds.keep_doubts()
         self._feeds.update_meters()
         sinks = tuple(outlet.look() for outlet in self._sinks)
-        health = self._health.report(now, self._interval_s, sinks)
+        health = self._feeds.govern(self._health.report(now, self._interval_s, sinks), now)
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.report(health))
         self._service.report(health)

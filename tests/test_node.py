@@ -5,6 +5,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -18,7 +20,9 @@ from device.errors import CameraError, OutputClosed
 from device.events import DeviceHealth, LabelChange, Observation
 from device.frames import Frame, LatestFrame
 from device.health import picture as picture_health
+from device.health.vitals import Board
 from device.node import Node
+from device.pipeline.duty import Duty
 from device.sinks import outlet
 from tests.conftest import frame_of
 
@@ -329,3 +333,100 @@ def test_four_cameras_share_the_machine_fairly(recorder: Recorder) -> None:
     Node(config.Config(camera=cameras), frames=400).run()
     counts = [sum(o.camera == camera.name for o in recorder.observed) for camera in cameras]
     assert max(counts) <= 1.1 * min(counts), counts
+
+
+def seeing(model: Path, gate: config.Gate) -> config.Config:
+    """A camera with a hundred frames a second, of which each has a label soon."""
+    return config.Config(
+        camera=(config.Camera(name="door", source="synthetic", fps=100),),
+        model=config.Model(name=str(model), delegate="none", threads=1),
+        decide=config.Decide(enter=0.34, exit=0.33, min_frames=2, smoothing_s=0, min_hold_s=0),
+        gate=gate,
+        terminal=config.Terminal(enabled=False),
+    )
+
+
+class Watch(Recorder):
+    """Sets the clock on the wall forward whenever a label is told, and ends the run."""
+
+    def __init__(self, hours: list[int]) -> None:
+        super().__init__()
+        self._hours = hours
+        self._ended: DeviceHealth | None = None
+
+    def __call__(self) -> float:
+        return 3600.0 * self._hours[0]
+
+    def change(self, change: LabelChange) -> None:
+        super().change(change)
+        if len(self._hours) > 1:
+            del self._hours[0]
+
+    def report(self, snapshot: DeviceHealth) -> None:
+        super().report(snapshot)
+        if len(self._hours) == 1:
+            self._ended = self._ended or snapshot
+            if snapshot.cameras[0].seen > self._ended.cameras[0].seen + 10:
+                raise OutputClosed
+
+
+def test_outside_its_hours_nothing_is_classified_and_the_label_says_so(
+    colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # It starts before its hours; they begin, and end when something was seen.
+    told = Watch([6, 7, 22])
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr("device.pipeline.feeds.Duty", partial(Duty, wall_clock=told))
+    monkeypatch.setattr("device.node._REPORT_S", 0.02)
+    gate = config.Gate(hours=("07:00-22:00",))
+    with caplog.at_level(logging.INFO):
+        Node(seeing(colours(softmax=True), gate), sinks=(lambda: told,)).run()
+    said = [(change.previous, change.label, change.score > 0) for change in told.changed]
+    assert said == [
+        (None, "off-duty", False),
+        ("off-duty", "unknown", True),
+        ("unknown", "off-duty", False),
+    ]
+    begun_at, ended_at = told.changed[1].at, told.changed[2].at
+    assert told.changed[1].held_s >= 0
+    assert told.observed
+    assert not [seen for seen in told.observed if seen.at > ended_at]
+    assert begun_at < ended_at
+    hours = [message for message in caplog.messages if message.startswith("hours: ")]
+    assert hours == ["hours: off duty; nothing is classified", "hours: on duty", hours[0]]
+
+
+class Heater(Recorder):
+    """Heats the board, and cools it after some reports."""
+
+    def __init__(self, zone: Path) -> None:
+        super().__init__()
+        self._zone = zone
+
+    def report(self, snapshot: DeviceHealth) -> None:
+        super().report(snapshot)
+        hot = [report for report in self.reported if report.governed_by]
+        self._zone.write_text("90000" if len(hot) < 30 else "40000")
+        if hot and not snapshot.governed_by:
+            raise OutputClosed
+
+
+@pytest.mark.slow
+def test_a_hot_board_is_spared_until_it_is_cool(
+    colours: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("cpu-thermal")
+    (zone / "temp").write_text("40000")
+    told = Heater(zone / "temp")
+    monkeypatch.setattr("device.node.vitals.Board", partial(Board, root=tmp_path))
+    monkeypatch.setattr("device.node._REPORT_S", 0.02)
+    Node(seeing(colours(softmax=True), config.Gate()), sinks=(lambda: told,)).run()
+    states = [(report.governed_by, report.rate_share) for report in told.reported]
+    order = [state for state, before in pairwise([*states, None]) if state != before]
+    assert order == [("", 1.0), ("hot", 0.0), ("", 1.0)]
+    # The reports from the first of the hot to the last are 29 apart; a frame a second is less.
+    hot = [report.cameras[0] for report in told.reported if report.governed_by]
+    assert hot[-1].seen - hot[0].seen > 10
+    assert hot[-1].classified - hot[0].classified <= (hot[-1].seen - hot[0].seen) / 10 + 1

@@ -143,8 +143,7 @@ def _teach(feeds: Feeds, channel: Channel, value: str) -> Prepared:
 
 
 def _snapshot(_feeds: Feeds, channel: Channel, _value: None) -> Prepared:
-    if not channel.controls.enabled:
-        raise CommandError("snapshot", f"camera {channel.name} is disabled; enable it")
+    channel.check_looking("snapshot")
     return Prepared(channel.request_snapshot)
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from device import config
 from device.cameras.supervisor import CameraSupervisor
 from device.errors import CommandError, HeadError, LabelcamError, ModelError
-from device.events import UNAVAILABLE, Controls, LabelChange, Observation
+from device.events import OFF_DUTY, UNAVAILABLE, Controls, LabelChange, Observation
 from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library.catalog import Model
 from device.pipeline.classifier import Classifier, Scores, predictions
 from device.pipeline.decider import Decider, Decision
-from device.pipeline.gate import Gate, open_gates
+from device.pipeline.gate import Gate, RateGate, open_gates
+from device.pipeline.governor import governed_fps
 from device.pipeline.groups import Groups
 from device.system.text import printable
 from device.teach.head import Head, HeadFile
@@ -29,6 +30,8 @@ _CLOSE = 0.2
 _BRIEF_S = 2.0
 # A scene that stays in doubt would fill the ring with one picture.
 _DOUBT_EVERY_S = 30.0
+# What is reported while nothing is decided.
+_ABSENCES = (UNAVAILABLE, OFF_DUTY)
 _log = logging.getLogger("labelcam.node")
 
 # Of each frame, so many of the model's best labels go out: what the page, the window and a
@@ -96,13 +99,16 @@ class Channel:
         self.classifier = classifier
         self._supervisor = supervisor
         self._meter = meter
+        self._on_duty = True
+        self._governed_fps = 0.0
+        self._governed = RateGate(config.Gate())
         self._gates = self._gates_for(controls)
         self._head_file = HeadFile(camera.lessons)
         self._head = self._read_head()
         self._names = settings.names(model, self._head)
         self._decider = settings.decider(model, self._head, controls)
         self._reported: str | None = None
-        self._changed_at = 0.0
+        self._changed_at = time.monotonic()
         self._snapshot_due = False
         self._large_due = False
         self._sample: Future[Sample] | None = None
@@ -124,7 +130,8 @@ class Channel:
 
         Raises InferenceError.
         """
-        if not (self.controls.enabled and all(gate.admits(frame) for gate in self._gates)):
+        looks = self.controls.enabled and self._on_duty and self._governed.admits(frame)
+        if not (looks and all(gate.admits(frame) for gate in self._gates)):
             return None
         scores = self.classifier.classify(frame)
         scored = time.perf_counter()
@@ -156,14 +163,30 @@ class Channel:
 
     def lose(self, now: float) -> LabelChange | None:
         """Forget what was seen, since no frames come; the change where that is one."""
-        decision = None
-        if self._decider.label is not None:
-            # A replay's last change may be ahead of the clock.
-            at = max(now, self._changed_at)
-            held_s = at - self._changed_at
-            decision = Decision(UNAVAILABLE, 0.0, self._decider.label, held_s, at)
+        absence = UNAVAILABLE if self._on_duty else OFF_DUTY
+        previous = self._decider.label
         self._decider.reset(now)
-        return self._change(decision) if decision else None
+        # Where no label was reported yet, it is no news that there is none.
+        if absence == self._reported or (absence == UNAVAILABLE and self._reported is None):
+            return None
+        # A replay's last change may be ahead of the clock.
+        at = max(now, self._changed_at)
+        return self._change(Decision(absence, 0.0, previous, at - self._changed_at, at))
+
+    def keep_hours(self, now: float, *, on_duty: bool) -> LabelChange | None:
+        """Look from now on, or no longer; the change where that is one."""
+        self._on_duty = on_duty
+        sees = on_duty and self.controls.enabled and self._supervisor.state == "live"
+        # One that sees says so with its first decision.
+        return None if sees else self.lose(now)
+
+    def govern(self, rate_share: float) -> None:
+        """Classify at this share of the full rate at most, at 0 a frame a second."""
+        full_fps = min(self.controls.max_fps or math.inf, self.camera.fps)
+        fps = governed_fps(rate_share, full_fps) if rate_share < 1 else 0.0
+        if fps != self._governed_fps:
+            self._governed_fps = fps
+            self._governed = RateGate(config.Gate(max_fps=fps))
 
     def check(self, controls: Controls) -> None:
         """Raise ValueError unless these controls hold for this channel."""
@@ -223,15 +246,21 @@ class Channel:
     def request_sample(self) -> "Future[Sample]":
         """Have the features of the next frame handed out, for any thread.
 
-        Raises CommandError while the camera is disabled, and where the model cannot be taught.
+        Raises CommandError while it does not look, and where the model cannot be taught.
         """
-        if not self.controls.enabled:
-            raise CommandError("teach", f"camera {self.name} is disabled; enable it")
+        self.check_looking("teach")
         if not self.classifier.can_be_taught:
             raise CommandError("teach", f"{self.model.name} gives no features to learn from")
         sample: Future[Sample] = Future()
         self._sample = sample
         return sample
+
+    def check_looking(self, key: str) -> None:
+        """Raise CommandError for a command that takes a frame, while none is looked at."""
+        if not self.controls.enabled:
+            raise CommandError(key, f"camera {self.name} is disabled; enable it")
+        if not self._on_duty:
+            raise CommandError(key, f"camera {self.name} is off duty; wait for its gate.hours")
 
     def request_snapshot(self) -> None:
         """Have the next frame, or a larger still that comes with it, handed out as a picture."""
@@ -254,8 +283,8 @@ class Channel:
 
     def _change(self, decision: Decision) -> LabelChange:
         previous = decision.previous
-        if previous is None and self._reported == UNAVAILABLE:
-            previous = UNAVAILABLE
+        if previous is None and self._reported in _ABSENCES:
+            previous = self._reported
         self._reported, self._changed_at = decision.label, decision.at
         return LabelChange(
             camera=self.name,

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor, Opener, close_all
 from device.errors import CommandError, ConfigError, LabelcamError, TeachError
-from device.events import Controls, LabelChange
+from device.events import Controls, DeviceHealth, LabelChange
 from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
 from device.health.picture import PictureHealth
@@ -27,6 +29,8 @@ from device.pipeline.channel import (
     prove,
 )
 from device.pipeline.classifier import Classifier
+from device.pipeline.duty import Duty
+from device.pipeline.governor import Governor
 from device.pipeline.plan import (
     check_watched,
     configured_controls,
@@ -97,6 +101,9 @@ class Feeds:
         self._feeds: list[Feed] = []
         self._engines = EnginePool()
         self._models: dict[config.Model, Model] = {}
+        self._duty = Duty(settings.gate)
+        self._on_duty = True
+        self._governor = Governor(settings.gate.cpu_budget)
 
     @property
     def channels(self) -> list[Channel]:
@@ -206,7 +213,7 @@ class Feeds:
                 yield feed, frame
 
     def check(self) -> tuple[bool, list[LabelChange]]:
-        """Notice cameras that stalled, were lost or are back; what that changed.
+        """Notice cameras that stalled, were lost or are back, and the hours; what that changed.
 
         Raises the CameraError of one that was given up, when no other works, or when
         nothing but a new process can bring it back.
@@ -221,12 +228,33 @@ class Feeds:
             feed.gives_frames = feed.supervisor.state not in ("stalled", "lost") and not over
             if before and not feed.gives_frames:
                 changes += feed.lose(time.monotonic())
+        on_duty = self._duty.is_on()
+        if on_duty != self._on_duty:
+            self._on_duty = on_duty
+            _log.info("hours: %s", "on duty" if on_duty else "off duty; nothing is classified")
+            now = time.monotonic()
+            told = [channel.keep_hours(now, on_duty=on_duty) for channel in self.channels]
+            changes += [change for change in told if change]
         supervisors = [feed.supervisor for feed in self._feeds]
         none_works = not any(supervisor.state == "live" for supervisor in supervisors)
         for supervisor in supervisors:
             if supervisor.gave_up() and (none_works or supervisor.stuck):
                 raise supervisor.failure()
         return any(changed), changes
+
+    def govern(self, health: DeviceHealth, now: float) -> DeviceHealth:
+        """Set the rate by the board and the processor time; the health with what came of it."""
+        governor, before, vitals = self._governor, self._governor.reason, health.vitals
+        governor.update(vitals.temperature_c, vitals.throttling, time.process_time(), now)
+        if governor.reason != before:
+            _log.info(
+                "rate: %s", f"lowered, {governor.reason}" if governor.reason else "full again"
+            )
+        for channel in self.channels:
+            channel.govern(governor.share)
+        return msgspec.structs.replace(
+            health, rate_share=governor.share, governed_by=governor.reason
+        )
 
     def update_meters(self) -> None:
         """Write into the meters what does not come with a frame."""

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,11 +17,12 @@ from device.control.light import Light
 from device.control.overrides import Overrides
 from device.control.table import CONTROLS, Value
 from device.errors import CommandError
-from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange, Observation
+from device.events import OFF_DUTY, UNAVAILABLE, Controls, DeviceHealth, LabelChange, Observation
 from device.library.catalog import Model
 from device.node import Node
 from device.pipeline.channel import Channel
 from device.pipeline.classifier import Classifier
+from device.pipeline.duty import Duty
 from device.pipeline.feeds import Feeds
 from device.system.audit import LOGGER
 from device.system.paths import state_directory
@@ -315,6 +317,23 @@ def test_a_disabled_camera_sees_nothing_and_says_so(colours: Callable[..., Path]
     assert script.answers[1].error == ("command snapshot: camera camera is disabled; enable it")
     _, script = obey(model, Command("camera", "enabled", True))
     assert script.controls.enabled is True
+
+
+@pytest.mark.parametrize("command", [("snapshot",), ("teach", "cup")])
+def test_outside_its_hours_a_camera_takes_no_picture_and_says_why(
+    colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr("device.pipeline.feeds.Duty", partial(Duty, wall_clock=lambda: 0.0))
+    settings = msgspec.structs.replace(
+        config_of(colours(softmax=True)), gate=config.Gate(hours=("07:00-22:00",))
+    )
+    enabled = Command("camera", "enabled", True)
+    _, script = obey(colours(), Command("camera", *command), enabled, settings=settings)
+    assert script.answers[0].error == (
+        f"command {command[0]}: camera camera is off duty; wait for its gate.hours"
+    )
+    assert [change.label for change in script.changes] == [OFF_DUTY]
 
 
 def test_what_a_disabled_camera_gives_is_not_looked_at(colours: Callable[..., Path]) -> None:

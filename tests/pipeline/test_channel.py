@@ -1,7 +1,7 @@
-"""A channel whose recording plays faster, or later, than it was made."""
+"""A channel: its recording plays faster or later than it was made, its hours end and begin."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from device import config
+from device.cameras import open_camera
+from device.cameras.supervisor import CameraSupervisor
 from device.events import UNAVAILABLE, DeviceHealth, LabelChange, Observation
-from device.frames import Frame, PixelFormat
+from device.frames import Frame, LatestFrame, PixelFormat
+from device.health.meters import CameraMeter
+from device.library import catalog
 from device.node import Node
+from device.pipeline.channel import Channel
+from device.pipeline.plan import configured_controls, shared_settings
 from device.sinks.record import RecordSink
+from tests.conftest import classifier_of, frame_of
 from tests.sinks.examples import observation
 
 
@@ -96,3 +103,68 @@ def test_the_terminal_does_not_limit_what_others_get(colours: Callable[..., Path
     )
     Node(settings, frames=2, sinks=(lambda: recorder,)).run()
     assert len(recorder.observed[0].predictions) == 3
+
+
+@pytest.fixture
+def channel(colours: Callable[..., Path]) -> Iterator[Channel]:
+    """A channel that has said a label, of a camera that is live."""
+    model = str(colours(softmax=True))
+    decide = config.Decide(smoothing_s=0, min_hold_s=0, min_frames=1, enter=0.34, exit=0.33)
+    settings = config.Config(model=config.Model(name=model), decide=decide)
+    camera = settings.camera[0]
+    classifier = classifier_of(model)
+    supervisor = CameraSupervisor(camera, LatestFrame(), open_camera)
+    supervisor.state = "live"
+    made = Channel(
+        camera,
+        shared_settings(settings),
+        configured_controls(settings, camera),
+        catalog.find(model),
+        classifier,
+        supervisor,
+        CameraMeter(camera.name, camera.source, classifier.description),
+    )
+    assert see(made) == "red"
+    yield made
+    made.close()
+
+
+def see(channel: Channel) -> str | None:
+    """The label of a red frame, where it is looked at."""
+    red = np.full((8, 8, 3), (0, 0, 255), np.uint8)
+    observation = channel.process(frame_of(red, at=time.monotonic()))
+    return observation.label if observation else None
+
+
+def words(*changes: LabelChange | None) -> list[tuple[str | None, str] | None]:
+    return [(change.previous, change.label) if change else None for change in changes]
+
+
+def test_hours_and_a_camera_that_is_lost_meanwhile(channel: Channel) -> None:
+    now = time.monotonic()
+    gone = channel.keep_hours(now + 10, on_duty=False)
+    assert words(gone, channel.lose(now + 20)) == [("red", "off-duty"), None]
+    assert gone is not None
+    assert 0 < gone.held_s <= 11
+    assert see(channel) is None
+    channel._supervisor.state = "lost"
+    back = channel.keep_hours(now + 3610, on_duty=True)
+    assert words(back) == [("off-duty", "unavailable")]
+    assert back is not None
+    assert back.held_s == pytest.approx(3600)
+    assert words(channel.keep_hours(now + 7200, on_duty=False)) == [("unavailable", "off-duty")]
+    channel._supervisor.state = "live"
+    assert channel.keep_hours(now + 9000, on_duty=True) is None
+    assert see(channel) == "red"
+
+
+def test_hours_and_a_camera_that_is_switched_off_meanwhile(channel: Channel) -> None:
+    now = time.monotonic()
+    channel.keep_hours(now, on_duty=False)
+    off = msgspec.structs.replace(channel.controls, enabled=False)
+    on = channel.controls
+    # Whatever is switched, it stays off duty.
+    assert words(channel.apply(off), channel.apply(on), channel.apply(off)) == [None] * 3
+    assert words(channel.keep_hours(now + 60, on_duty=True)) == [("off-duty", "unavailable")]
+    assert channel.apply(on) is None
+    assert see(channel) == "red"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import Page
 
@@ -176,6 +177,14 @@ def test_outside_its_hours_a_camera_shows_no_label(moving: View, open_page: Open
     until(lambda: page.inner_text("#label") == "off duty")
     assert page.locator("#scores li").count() == 0
     assert page.inner_text("#veil") == "off duty"
+
+
+def test_what_limits_the_rate_is_said(view: View, open_page: OpenPage) -> None:
+    page = open_page(view.url)
+    health = device_health(camera_health(controls=CONTROLS))
+    for share, words in ((0.375, "38 %: hot"), (0.0, "a frame a second: hot")):
+        view.sink.report(msgspec.structs.replace(health, rate_share=share, governed_by="hot"))
+        until(lambda words=words: words in page.inner_text("#facts"))  # type: ignore[misc]
 
 
 def test_a_refusal_is_told(moving: View, open_page: OpenPage) -> None:
