@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import queue
 import socket
 import ssl
 import threading
@@ -21,6 +22,7 @@ from device.sinks.mqtt import link
 from device.sinks.mqtt.announced import Announced
 from device.sinks.mqtt.broker import password_of, port_of, tls_context
 from device.sinks.mqtt.check import check, forget
+from device.sinks.mqtt.connection import Connection, Happening, Lost
 from device.sinks.mqtt.faults import REFUSALS, explain
 from tests.mqtt.conftest import Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Authority, Mosquitto, free_port
@@ -457,6 +459,32 @@ def test_a_check_names_the_step_that_fails() -> None:
     assert said == ["FAIL  secrets: password_file /nonexistent: No such file or directory"]
     with pytest.raises(SinkError, match=r"mqtt: 127\.0\.0\.1:1: nothing listens there"):
         forget(config.Mqtt(host="127.0.0.1", port=1), Announced(Path("/nonexistent")), said.append)
+
+
+def test_attempts_that_failed_hold_no_descriptors() -> None:
+    """A broker that is down for a day is tried a thousand times."""
+    happened: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+    stranger = Scripted(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    gc.collect()
+    gc.disable()
+    try:
+        before = descriptors()
+        for port in (free_port(), stranger.port) * 5:
+            settings = config.Mqtt(host="127.0.0.1", port=port)
+            Connection(settings, "attempt", happened.put).start()
+            assert isinstance(happened.get(timeout=20), Lost)
+        deadline = time.monotonic() + 20
+        # The last threads are about to end.
+        while descriptors() > before:
+            assert time.monotonic() < deadline, descriptors() - before
+            time.sleep(0.005)
+    finally:
+        gc.enable()
+        stranger.close()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_nothing_is_logged_of_a_connection_that_works(

@@ -47,6 +47,11 @@ class Client(paho.Client):
         if (sock := self.socket()) is not None:
             sock.close()
         self.ended(error)
+        # Whoever is called here holds us as well. Python would find the circle in time, and until
+        # then each attempt at a broker that is down for long would keep its descriptors.
+        self.on_connect = self.on_disconnect = self.on_publish = None
+        self.on_message = self.on_subscribe = None
+        del self.dialled, self.ended
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     # Seams of paho's that it does not document: tests/mqtt/test_bounds.py shows that they hold.
