@@ -21,6 +21,9 @@ GovernedBy = Literal["", "hot", "cpu budget"]
 
 PictureTrouble = Literal["frozen", "black", "overexposed", "covered", "blurred", "moved"]
 
+# Why the last frame was not classified; empty where each is.
+Look = Literal["", "hot", "cpu budget", "off duty"]
+
 
 class Prediction(msgspec.Struct, frozen=True):
     """One label of one frame; ``index`` is its row in the model's output."""
@@ -181,7 +184,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
     ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
-    its model runs on, ``taught`` are the labels that it was taught.
+    its model runs on, ``taught`` are the labels that it was taught. ``look`` is why the last
+    frame was not classified.
     """
 
     name: str
@@ -203,6 +207,7 @@ class CameraHealth(msgspec.Struct, frozen=True):
     interpreter: Description | None = None
     accelerator: Accelerator | None = None
     taught: tuple[str, ...] = ()
+    look: Look = ""
 
 
 class SinkHealth(msgspec.Struct, frozen=True):

@@ -392,6 +392,7 @@ def test_outside_its_hours_nothing_is_classified_and_the_label_says_so(
     assert told.observed
     assert not [seen for seen in told.observed if seen.at > ended_at]
     assert begun_at < ended_at
+    assert told.reported[-1].cameras[0].look == "off duty"
     hours = [message for message in caplog.messages if message.startswith("hours: ")]
     assert hours == ["hours: off duty; nothing is classified", "hours: on duty", hours[0]]
 
@@ -428,5 +429,7 @@ def test_a_hot_board_is_spared_until_it_is_cool(
     assert order == [("", 1.0), ("hot", 0.0), ("", 1.0)]
     # The reports from the first of the hot to the last are 29 apart; a frame a second is less.
     hot = [report.cameras[0] for report in told.reported if report.governed_by]
+    assert "hot" in {camera.look for camera in hot}
+    assert told.reported[0].cameras[0].look == ""
     assert hot[-1].seen - hot[0].seen > 10
     assert hot[-1].classified - hot[0].classified <= (hot[-1].seen - hot[0].seen) / 10 + 1

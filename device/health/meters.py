@@ -15,6 +15,7 @@ from device.events import (
     Description,
     DeviceHealth,
     Latency,
+    Look,
     PictureTrouble,
     SinkHealth,
     StageTimes,
@@ -50,6 +51,7 @@ class CameraMeter:
         self.seen = 0
         self.dropped = 0
         self.classified = 0
+        self.look: Look = ""
         self._stages = tuple(_Ring() for _ in STAGES)
         self._times = _Ring()
 
@@ -87,6 +89,7 @@ class CameraMeter:
             interpreter=self.interpreter,
             accelerator=self.accelerator,
             taught=self.taught,
+            look=self.look,
         )
 
     def _fps(self, at: float) -> float:

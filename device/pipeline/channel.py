@@ -13,7 +13,7 @@ import numpy as np
 from device import config
 from device.cameras.supervisor import CameraSupervisor
 from device.errors import CommandError, HeadError, LabelcamError, ModelError
-from device.events import OFF_DUTY, UNAVAILABLE, Controls, LabelChange, Observation
+from device.events import OFF_DUTY, UNAVAILABLE, Controls, GovernedBy, LabelChange, Observation
 from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library.catalog import Model
@@ -100,6 +100,7 @@ class Channel:
         self._supervisor = supervisor
         self._meter = meter
         self._on_duty = True
+        self._governed_by: GovernedBy = ""
         self._governed_fps = 0.0
         self._governed = RateGate(config.Gate())
         self._gates = self._gates_for(controls)
@@ -130,9 +131,14 @@ class Channel:
 
         Raises InferenceError.
         """
-        looks = self.controls.enabled and self._on_duty and self._governed.admits(frame)
-        if not (looks and all(gate.admits(frame) for gate in self._gates)):
+        if not (self.controls.enabled and self._on_duty):
             return None
+        if not self._governed.admits(frame):
+            self._meter.look = self._governed_by
+            return None
+        if not all(gate.admits(frame) for gate in self._gates):
+            return None
+        self._meter.look = ""
         scores = self.classifier.classify(frame)
         scored = time.perf_counter()
         if self._head is not None:
@@ -180,8 +186,9 @@ class Channel:
         # One that sees says so with its first decision.
         return None if sees else self.lose(now)
 
-    def govern(self, rate_share: float) -> None:
+    def govern(self, rate_share: float, reason: GovernedBy) -> None:
         """Classify at this share of the full rate at most, at 0 a frame a second."""
+        self._governed_by = reason
         full_fps = min(self.controls.max_fps or math.inf, self.camera.fps)
         fps = governed_fps(rate_share, full_fps) if rate_share < 1 else 0.0
         if fps != self._governed_fps:
@@ -273,6 +280,8 @@ class Channel:
         self._meter.interpreter = self.classifier.description
         self._meter.accelerator = self.classifier.accelerator
         self._meter.taught = self.taught
+        if not self._on_duty:
+            self._meter.look = "off duty"
 
     def close(self) -> None:
         """Let the model go."""

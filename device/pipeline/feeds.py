@@ -251,7 +251,7 @@ class Feeds:
                 "rate: %s", f"lowered, {governor.reason}" if governor.reason else "full again"
             )
         for channel in self.channels:
-            channel.govern(governor.share)
+            channel.govern(governor.share, governor.reason)
         return msgspec.structs.replace(
             health, rate_share=governor.share, governed_by=governor.reason
         )

@@ -94,7 +94,7 @@ class Service:
         # What changes with every frame is only shown anew when something else is sent.
         shown = (
             {name: label for name, (label, _) in self._labels.items()},
-            [(c.state, c.problem, c.controls) for c in health.cameras],
+            [(c.state, c.problem, c.controls, c.look == "off duty") for c in health.cameras],
             health.sinks,
             health.interpreter.delegate,
             self._refusal,
@@ -137,6 +137,8 @@ class Service:
                 words.append(f"{name}camera {camera.state} {camera.problem}".rstrip())
             elif camera.controls and not camera.controls.enabled:
                 words.append(f"{name}disabled")
+            elif camera.look == "off duty":
+                words.append(f"{name}off duty")
             else:
                 seen = f"{label} {score:.2f}" if label else "no label yet"
                 words.append(f"{name}{seen}, {camera.fps:.1f} frames/s")

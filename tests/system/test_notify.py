@@ -146,6 +146,14 @@ def test_a_camera_that_is_told_to_classify_nothing_is_disabled(manager: Manager)
     assert "disabled" in manager.heard()["STATUS"]
 
 
+def test_a_camera_outside_its_hours_is_off_duty(manager: Manager) -> None:
+    told = service(manager, Clock())
+    told.report(snapshot(health()))
+    manager.heard()
+    told.report(snapshot(health(look="off duty")))
+    assert "off duty" in manager.heard()["STATUS"]
+
+
 def fed(manager: Manager) -> bool:
     message = manager.heard()
     assert manager.heard() == {}
