@@ -52,7 +52,8 @@ version_in() { sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/device/__init__.py"; 
 
 hand_over() { # to the installer that came with it
     local status=0
-    "$box/unpacked/install.sh" --upgrade --offline "$box/unpacked/wheels" ${dry_run:+--dry-run} || status=$?
+    "$box/unpacked/install.sh" --upgrade --offline "$box/unpacked/wheels" \
+        ${dry_run:+--dry-run} ${runtime:+--runtime "$runtime"} || status=$?
     rm -rf "$box"
     exit "$status"
 }

@@ -11,10 +11,9 @@ password=$root/etc/credstore/labelcam.mqtt-password
 units=$root/etc/systemd/system
 rules=$root/etc/udev/rules.d/60-labelcam.rules
 program=$root/usr/local/bin/labelcam
-needed_mb=400
 
 read_service_options() {
-    action=install archive='' wheelhouse='' dry_run='' purge=''
+    action=install archive='' wheelhouse='' dry_run='' purge='' runtime=''
     while (($#)); do
         case $1 in
             --upgrade | --rollback | --uninstall)
@@ -27,6 +26,10 @@ read_service_options() {
                 wheelhouse=$(cd "$2" && pwd)
                 shift
                 ;;
+            --runtime)
+                read_runtime "${2:-}"
+                shift
+                ;;
             --dry-run) dry_run=1 ;;
             --purge) purge=1 ;;
             *) die 2 "unknown option $1; --help lists them all" ;;
@@ -36,8 +39,8 @@ read_service_options() {
     [[ -z $purge || $action == uninstall ]] || die 2 '--purge goes with --uninstall'
     [[ -z $archive || (-f $archive && -z $wheelhouse) ]] ||
         die 2 "--upgrade takes one signed file, with its wheels in it, not '$archive'${wheelhouse:+ and --offline}"
-    [[ -z $wheelhouse || $action == install || $action == upgrade ]] ||
-        die 2 "--offline does not go with --$action"
+    [[ $action == @(install|upgrade) || -z $wheelhouse ]] || die 2 "--offline does not go with --$action"
+    [[ $action == @(install|upgrade) || -z $runtime ]] || die 2 "--runtime does not go with --$action"
 }
 
 check_bits() { # of the system: a 64-bit kernel may carry a 32-bit one
@@ -75,6 +78,10 @@ check_installed() {
     compgen -G "$releases/*/.complete" >/dev/null || die 1 'labelcam is not installed; run: sudo ./install.sh'
 }
 
+runtime_of() { cat "$1/.runtime" 2>/dev/null || echo auto; } # RELEASE
+
+keep_runtime() { runtime=${runtime:-$(runtime_of "$opt/current")}; }
+
 check_service_python() {
     local prefix
     find_python
@@ -92,9 +99,10 @@ check_places() {
 }
 
 check_opt_space() {
-    local free
+    local free needed=500
+    [[ $runtime != tflite-runtime ]] || needed=400
     free=$(df -Pm "$root/opt" | awk 'END { print $4 }')
-    ((free >= needed_mb)) || die 1 "$root/opt has $free MB free and needs $needed_mb; make room, then start again"
+    ((free >= needed)) || die 1 "$root/opt has $free MB free and needs $needed; make room, then start again"
 }
 
 check_wheelhouse() {

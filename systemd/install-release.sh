@@ -29,7 +29,7 @@ choose_release() {
     number=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$here/device/__init__.py")
     id=$(
         cd "$here" || exit
-        { find "${parts[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum && echo "$version"; } |
+        { find "${parts[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum && echo "$version $runtime"; } |
             sha256sum | cut -d' ' -f1
     )
     release_id=$id
@@ -67,16 +67,18 @@ build_release() {
 link_packages() { # of the release before, with what was added to them: they take no space and no network
     local packages=lib/python$version/site-packages from=${good:-$was}
     [[ $from ]] || return 0
-    if [[ -d $from/venv/$packages ]]; then
+    if [[ -d $from/venv/$packages && $(runtime_of "$from") == "$runtime" ]]; then
         rm -rf "${venv:?}/$packages"
         cp -al "$from/venv/$packages" "$venv/$packages"
     else
-        say "Packages that were added to ${from##*/} are of another Python; add them to $venv once more"
+        say "Packages that were added to ${from##*/} are of another Python or runtime; add them to $venv once more"
     fi
 }
 
 install_wheels() {
-    local options=(-q --only-binary ':all:' -r "$release/requirements.txt")
+    local options=(-q --only-binary ':all:' -r "$venv/requirements.txt")
+    requirements >"$venv/requirements.txt"
+    echo "$runtime" >"$release/.runtime"
     say 'Installing its Python packages: some minutes on a small board'
     [[ -z $wheelhouse ]] || options+=(--no-index --find-links "$wheelhouse")
     # Outside of what a failure takes back.
@@ -85,7 +87,7 @@ install_wheels() {
     rm -rf "$venv/tmp" "$pip_log"
 }
 
-trim_packages() { # what no start reads: a quarter of 290 MB
+trim_packages() { # what no start reads: 64 of 356 MB
     local packages=$venv/lib/python$version/site-packages
     rm -rf "$packages"/{setuptools,pkg_resources,_distutils_hack,distutils-precedence.pth,setuptools-*} \
         "$packages"/ai_edge_litert/{tools,vendors,libLiteRtWebGpuAccelerator.so} "$packages"/cv2/data/*.xml

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One file that upgrades boards without a network: this checkout, and its packages for them.
-# usage: PYTHON=python3.11 systemd/pack-release.sh FILE.tar --platform manylinux2014_aarch64
+# usage: PYTHON=python3.11 systemd/pack-release.sh FILE.tar \
+#            --platform=manylinux{2014,_2_27,_2_28,_2_34}_aarch64
 #        minisign -S -s YOUR.key -m FILE.tar          and on the board, with FILE.tar.minisig beside it:
 #        sudo ./install.sh --upgrade FILE.tar
 # PYTHON is of the board's version; what follows FILE goes to pip download.

@@ -10,6 +10,7 @@ from device import config
 from device.doctor.subject import Finding, Subject, fail, ok, warn
 from device.errors import LabelcamError
 from device.events import Description, Prediction
+from device.inference.choice import choose
 from device.inference.pool import open_engine
 from device.inference.runtimes import RUNTIMES
 from device.library import catalog
@@ -69,7 +70,9 @@ def runtime(subject: Subject) -> Finding:
         except Exception as error:  # noqa: BLE001 - a broken package may raise anything
             problems.append(f"{package}: {str(error).partition(chr(10))[0]}")
         else:
-            return ok(f"{package} {subject.host.version(package)}".rstrip())
+            versions = {name: subject.host.version(name) for name in RUNTIMES}
+            found = [f"{name} {version}" for name, version in versions.items() if version]
+            return ok(", ".join(found) or package)
     package = "ai-edge-litert" if wanted == "auto" else wanted
     return fail("; ".join(problems), f"pip install {package}")
 
@@ -97,12 +100,14 @@ def model(subject: Subject) -> Finding:
 def look(settings: config.Model) -> tuple[Description, Prediction]:
     """What the model that ships sees in its picture with these settings, and what it ran on.
 
-    On the CPU: the Edge TPU may be in the service's hands. Raises LabelcamError.
+    That is what ``auto`` stands for here, where it was measured. On the CPU: the Edge TPU may be
+    in the service's hands. Raises LabelcamError.
     """
     if settings.delegate == "edgetpu":
         settings = msgspec.structs.replace(settings, delegate="auto")
     shipped = replace(catalog.find(config.Model().name), twin=None)
-    with Classifier(shipped, open_engine(shipped, settings)) as classifier:
+    choice = choose(shipped.file, settings)
+    with Classifier(shipped, open_engine(shipped, settings, choice)) as classifier:
         classifier.classify(read_picture(MODELS / "footage" / _PICTURE))
         return classifier.description, classifier.top(1)[0]
 

@@ -77,10 +77,11 @@ def pick(samples: Mapping[Candidate, Times]) -> Candidate | None:
     cores = runtimes.usable_cores()
     for candidate in sorted(same, key=lambda c: c.threads):
         worth = _WORTH_ALL_CORES if candidate.threads >= cores else _WORTH_MORE_THREADS
-        # By the mean: where threads wait for a core that others want, one call in fifty takes
-        # a hundred times as long, and a median hides it.
-        faster = ran[candidate].mean_ms < worth * ran[best].mean_ms
-        if faster and ran[candidate].cpu_ms * worth <= ran[best].cpu_ms:
+        new, old = ran[candidate], ran[best]
+        # By the mean too: where threads wait for a core that others want, one call in fifty
+        # takes a hundred times as long, and a median hides it.
+        faster = new.mean_ms < worth * old.mean_ms and new.median_ms < worth * old.median_ms
+        if faster and new.cpu_ms * worth <= old.cpu_ms:
             best = candidate
     return best
 

@@ -112,11 +112,16 @@ def test_threads_beyond_the_cores_are_left_out(
     assert main(["bench", "--threads", "4"]) == 2
 
 
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_a_runtime_that_is_not_installed(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtimes, "installed", dict)
+    assert main(["bench", "--runtime", runtime]) == 1
+    assert f"{runtime} is not installed; pip install {runtime}" in capsys.readouterr().err
+
+
 def test_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    missing = {"tflite-runtime", "ai-edge-litert"} - set(runtimes.installed())
-    for runtime in missing:
-        assert main(["bench", "--runtime", runtime]) == 1
-        assert f"{runtime} is not installed; pip install {runtime}" in capsys.readouterr().err
     assert main(["bench", "--model", "nonsense"]) == 1
     assert "model nonsense: is neither" in capsys.readouterr().err
     assert main(["bench", "--source", "/nonexistent"]) == 1
@@ -258,8 +263,10 @@ def test_a_start_is_quick_and_small_and_the_way_to_a_label_short(
 ) -> None:
     assert main(["bench", "--threads", "1", "--seconds", "8", "--json"]) == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["results"]
-    row = next(r for r in rows if r["delegate"] == "xnnpack" and r["source_size"] == [640, 480])
-    assert row["first_label_s"] <= 1.0
-    assert row["rss_mb"] <= 85
-    # The least of many: what else the machine does must not make this fail.
-    assert row["frame_ms"]["min"] <= 1.10 * row["invoke_ms"]["min"]
+    engaged = [r for r in rows if r["delegate"] == "xnnpack" and r["source_size"] == [640, 480]]
+    assert len(engaged) == len(runtimes.installed())
+    for row in engaged:
+        assert row["first_label_s"] <= 1.0
+        assert row["rss_mb"] <= 95
+        # The least of many: what else the machine does must not make this fail.
+        assert row["frame_ms"]["min"] <= row["invoke_ms"]["min"] + 1.0

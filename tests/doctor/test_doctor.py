@@ -200,7 +200,13 @@ CASES = [
         "does not fit",
         "pip install 'numpy<2'",
     ),
-    Case("runtime", nothing, "ok", ""),
+    Case("runtime", nothing, "ok", "tflite-runtime 2.14.0"),
+    Case(
+        "runtime",
+        setting("versions", {"tflite-runtime": "2.14.0", "ai-edge-litert": "2.3.0"}),
+        "ok",
+        "tflite-runtime 2.14.0, ai-edge-litert 2.3.0",
+    ),
     Case("configuration", nothing, "ok", "none: the defaults hold"),
     Case("configuration", setting("config_text", "gate.max_fps = 5\n"), "ok", "config.toml"),
     Case(

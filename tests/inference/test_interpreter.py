@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from device.errors import (
 )
 from device.inference import xnnpack
 from device.inference.interpreter import Interpreter
-from device.inference.runtimes import RUNTIMES
+from device.inference.runtimes import RUNTIMES, Runtime
 from device.library import tflite_file
 from device.system.paths import MODELS
 from tests.tiny import failing_model, softmax_alone
@@ -183,8 +184,9 @@ def test_the_runtime_prints_nothing_to_the_user(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_runtime_that_is_not_installed() -> None:
-    missing = next(r for r in RUNTIMES if r != _installed())
+@pytest.mark.parametrize("missing", RUNTIMES)
+def test_a_runtime_that_is_not_installed(missing: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, RUNTIMES[missing], None)
     with pytest.raises(DependencyError, match=f"{missing} is not installed; pip install {missing}"):
         Interpreter(tflite_file.read(EMBEDDED), config.Model(runtime=missing))
 

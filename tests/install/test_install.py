@@ -281,6 +281,22 @@ def test_other_runtime_has_its_own_environment(machine: Machine) -> None:
     assert "python_version" in (machine.venv / "requirements.txt").read_text()
 
 
+def test_a_small_card_has_the_old_runtime_alone(machine: Machine) -> None:
+    machine.python("python3.12", "3.12")
+    machine.run("--try")
+    both = (machine.venv / "requirements.txt").read_text()
+    assert re.search(r"^ai-edge-litert\S+$", both, re.MULTILINE)
+    machine.done()
+    assert machine.run("--try", "--runtime", "tflite-runtime").returncode == 0
+    assert machine.done()[0] == "venv --clear"
+    wanted = (machine.checkout / ".venv-tflite/requirements.txt").read_text()
+    left_out = set(both.splitlines()) - set(wanted.splitlines())
+    assert {re.split("[<>=]", line)[0] for line in left_out} == {"ai-edge-litert", "ml_dtypes"}
+    machine.env["PYTHON"] = "python3.12"
+    result = machine.run("--try", "--runtime", "tflite-runtime")
+    check_failure(result, 1, "no Python 3.11, the last that tflite-runtime has", "is 3.12")
+
+
 def test_environment_can_be_named(machine: Machine) -> None:
     machine.env["LABELCAM_VENV"] = ".venv-mine"
     assert machine.run("--try").returncode == 0

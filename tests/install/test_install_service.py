@@ -403,6 +403,36 @@ def test_upgrade_leaves_alone_what_is_stopped_and_disabled(system: System) -> No
 
 
 @pytest.mark.slow
+def test_upgrade_keeps_the_runtime_that_was_asked_for(system: System) -> None:
+    releases = system.root / "opt/labelcam/releases"
+
+    def has_litert(release: str) -> bool:
+        return "\nai-edge-litert" in (releases / release / "venv/requirements.txt").read_text()
+
+    system.well("--runtime", "tflite-runtime")
+    (releases / "1.0.0/venv/lib/python3.11/site-packages/added").mkdir()
+    system.version("1.1.0")
+    system.well("--upgrade")
+    assert not has_litert("1.0.0")
+    assert not has_litert("1.1.0")
+    assert (releases / "1.1.0/venv/lib/python3.11/site-packages/added").exists()
+    # What is asked for now is another release, and its packages would get in its way.
+    assert "of another Python or runtime" in system.well("--runtime", "auto")
+    other = system.link("current")
+    assert other.startswith("1.1.0-")
+    assert has_litert(other)
+    assert not (releases / other / "venv/lib/python3.11/site-packages/added").exists()
+    check_failure(system.run("--runtime", "torch"), 2, "auto, tflite-runtime or ai-edge-litert")
+    check_failure(system.run("--rollback", "--runtime", "auto"), 2, "does not go with --rollback")
+
+
+def test_a_small_card_needs_less_room(system: System) -> None:
+    system.env["FAKE_MB"] = "450"
+    check_failure(system.run(), 1, "has 450 MB free and needs 500")
+    system.well("--runtime", "tflite-runtime")
+
+
+@pytest.mark.slow
 def test_upgrade_takes_the_packages_of_the_release_before(system: System) -> None:
     system.well()
     packages = "venv/lib/python3.11/site-packages/pygame/x.py"

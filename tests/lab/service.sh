@@ -61,7 +61,7 @@ wheels() { # once for each set of requirements; the folder outlives the guest
     [[ $stamp != "$(cat /wheels/.stamp 2>&1)" ]] || return 0
     python3 -m venv /tmp/fetch
     rm -rf /wheels/*
-    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels -r "$checkout/requirements.txt" 'flatbuffers>=24'
+    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels -r "$checkout/requirements.txt" six
     echo "$stamp" >/wheels/.stamp
 }
 
@@ -265,13 +265,12 @@ reload() {
 refusal_shows() { [[ $(property StatusText) == *refused*'fps = 5000'* ]]; }
 
 hung() { # the stand-in for libedgetpu hangs in the middle: watchdog, then the CPU
-    local restarts begun twin=/srv/model flatbuffers
+    local restarts begun twin=/srv/model
     [[ -e /host/standin.so ]] || { echo '!!! NOT RUN: hung inference: no C compiler on the host' && return; }
-    flatbuffers=$(echo /wheels/flatbuffers-*.whl)
     mkdir "$twin"
     cp /host/standin.so "$twin/libedgetpu.so.1"
     printf 'red\ngreen\nblue\n' >"$twin/colours.txt"
-    PYTHONPATH=$flatbuffers:/host/checkout /opt/labelcam/current/venv/bin/python -c "
+    PYTHONPATH=/host/checkout /opt/labelcam/current/venv/bin/python -c "
 from pathlib import Path
 from tests.tiny import colour_model, edgetpu_model
 Path('$twin/colours.tflite').write_bytes(colour_model())
@@ -362,7 +361,7 @@ upgrade() {
     # A minute is long here.
     sed -i 's/^steady_s=60 /steady_s=8 /' "$checkout/systemd/install-service.sh"
     new_release 9.0.1
-    /opt/labelcam/current/venv/bin/python -m pip install -q --no-index --find-links /wheels flatbuffers
+    /opt/labelcam/current/venv/bin/python -m pip install -q --no-index --find-links /wheels six
     systemctl -q disable labelcam.service
     # What an owner's own drop-in says wrong is the owner's.
     mkdir -p /etc/systemd/system/labelcam.service.d
@@ -376,7 +375,7 @@ upgrade() {
     [[ $sum == "$(sha256sum "$config")" ]] || fail 'configured anew'
     unit_is is-enabled disabled || fail 'the upgrade enabled what was disabled'
     systemctl -q enable labelcam.service
-    /opt/labelcam/current/venv/bin/python -c 'import flatbuffers' || fail 'the upgrade lost an added package'
+    /opt/labelcam/current/venv/bin/python -c 'import six' || fail 'the upgrade lost an added package'
     echo "FIGURE two releases: $(du -sm /opt/labelcam | cut -f1) MB, one: $(du -sm /opt/labelcam/current/ | cut -f1) MB"
     (($(du -sm /opt/labelcam | cut -f1) <= 350)) || fail 'two releases take too much'
     begun=$(now_ms)
@@ -488,8 +487,8 @@ pack() { # VERSION KEY: /srv/VERSION.tar, signed
 archive() { # one signed file, and no network
     local key file=/srv/9.0.7.tar
     for key in ours theirs; do minisign -G -W -p "/srv/$key.pub" -s "/srv/$key.key" >/dev/null; done
-    /opt/labelcam/current/venv/bin/python -m pip uninstall -q -y flatbuffers
-    echo flatbuffers >>"$checkout/requirements.txt"
+    /opt/labelcam/current/venv/bin/python -m pip uninstall -q -y six
+    echo six >>"$checkout/requirements.txt"
     pack 9.0.3 ours
     pack 9.0.8 theirs
     pack 9.0.7 ours
@@ -509,7 +508,7 @@ archive() { # one signed file, and no network
     runs 9.0.6 || fail 'a refused archive has changed something'
     unshare --net "$checkout/install.sh" --upgrade "$file" || fail 'upgrade from an archive'
     runs 9.0.7 || fail 'not upgraded from the archive'
-    /opt/labelcam/current/venv/bin/python -c 'import flatbuffers' || fail 'its wheels were not taken'
+    /opt/labelcam/current/venv/bin/python -c 'import six' || fail 'its wheels were not taken'
     ! compgen -G '/var/tmp/labelcam.*' || fail 'what was unpacked is still there'
 }
 
