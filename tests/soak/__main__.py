@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from device.events import OFF_DUTY
 from tests.chaos.__main__ import ROOT, Subscriber, count
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto, free_port
 from tests.soak.figures import Sample, judge, summarize
@@ -122,74 +123,98 @@ class Surroundings:
         self.broker.stop()
 
 
+class Told:
+    """What the device says of itself while it lives."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.made: dict[str, int] = {}
+        self.figures: dict[str, Any] = {
+            "dropped": 0, "damaged": 0, "off_duty": 0, "off_duty_by_the_clock": 0
+        }  # fmt: skip
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Note a line of its, all but what it asks for."""
+        match message:
+            case {"sample": sample}:
+                self.samples.append(Sample(**sample))
+            case {"made": identity, "seq": seq, "label": label}:
+                self.made[identity] = seq
+                self.figures["off_duty"] += label == OFF_DUTY
+            case {"has_to_be": _}:
+                self.figures["off_duty_by_the_clock"] += 1
+            case {"dropped": dropped, "damaged": damaged}:
+                self.figures["dropped"] += dropped
+                self.figures["damaged"] += damaged
+            case {"failed": why}:
+                self.figures["failed"] = why
+
+
 def run(folder: Path, length_s: float, seed: int, *, replay: bool) -> dict[str, Any]:
     """Let a device live for so long, and say what that cost it and what became of its events."""
-    web_port = free_port()
-    around = Surroundings(folder, web_port)
-    samples: list[Sample] = []
-    made: dict[str, int] = {}
-    found: dict[str, Any] = {"dropped": 0, "damaged": 0}
     begun = time.monotonic()
-    command = [
-        sys.executable, "-m", "tests.soak.node", folder, around.door.port, web_port, length_s, seed,
-        *(["--replay"] if replay else []),
-    ]  # fmt: skip
+    web_port = free_port()
+    around, told = Surroundings(folder, web_port), Told()
+    node = _start(folder, around, web_port, length_s, seed, replay=replay)
     try:
-        with around.log.open("ab") as log:
-            node = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, "LABELCAM_STATE": str(folder / "state"), "TZ": ZONE},
-            )
         assert node.stdin is not None
         assert node.stdout is not None
         for line in node.stdout:
-            match json.loads(line):
-                case {"ask": action}:
-                    around.asked[action]()
-                    node.stdin.write(b"\n")
-                    node.stdin.flush()
-                case {"sample": sample}:
-                    samples.append(Sample(**sample))
-                    _show(samples[-1], length_s, len(around.subscriber.events))
-                case {"made": identity, "seq": seq}:
-                    made[identity] = seq
-                case {"dropped": dropped, "damaged": damaged}:
-                    found["dropped"] += dropped
-                    found["damaged"] += damaged
-                case {"failed": why}:
-                    found["failed"] = why
-        found["exit"] = node.wait(30)
+            message = json.loads(line)
+            if "ask" in message:
+                around.asked[message["ask"]]()
+                node.stdin.write(b"\n")
+                node.stdin.flush()
+            else:
+                told.take(message)
+                _show(told.samples, length_s, len(around.subscriber.events))
+        told.figures["exit"] = node.wait(30)
+        if not told.samples:
+            raise RuntimeError(f"the device did not start: {around.log.read_text()[-500:]}")
         deadline = time.monotonic() + ARRIVE_S
-        while time.monotonic() < deadline:
-            events = count(made, around.subscriber.events)
-            if events["lost"] <= found["dropped"]:
-                break
+        while (events := count(told.made, list(around.subscriber.events)))["lost"] > told.figures[
+            "dropped"
+        ] and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         node.kill()
         around.close()
         print(file=sys.stderr)
     ids = list(dict.fromkeys(event.id for event in around.subscriber.events))
-    found |= events
-    found |= {
+    return {
+        "samples": told.samples,
+        **summarize(told.samples),
+        **events,
+        **told.figures,
         "ids_in_order": ids == sorted(ids),
         "visits": around.visits,
         "web_failures": around.web_failures,
         "log_bytes": around.log_bytes,
         "took_s": round(time.monotonic() - begun, 1),
     }
-    return {**summarize(samples), **found, "samples": samples}
 
 
-def _show(sample: Sample, length_s: float, received: int) -> None:
-    if sys.stderr.isatty():
+def _start(
+    folder: Path, around: Surroundings, web_port: int, length_s: float, seed: int, *, replay: bool
+) -> "subprocess.Popen[bytes]":
+    arguments = (folder, around.door.port, web_port, length_s, seed)
+    command = [sys.executable, "-m", "tests.soak.node", *map(str, arguments)]
+    with around.log.open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--replay"] if replay else command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            env={**os.environ, "LABELCAM_STATE": str(folder / "state"), "TZ": ZONE},
+        )
+
+
+def _show(samples: list[Sample], length_s: float, received: int) -> None:
+    if samples and sys.stderr.isatty():
         print(
-            f"\r{sample.at_s / length_s:4.0%}  {sample.frames:.0f} frames  {received} events  "
-            f"{sample.rss_mb:.1f} MB ",
+            f"\r{samples[-1].at_s / length_s:4.0%}  {samples[-1].frames:.0f} frames  "
+            f"{received} events  {samples[-1].rss_mb:.1f} MB ",
             end="",
             file=sys.stderr,
         )

@@ -39,13 +39,16 @@ def test_a_run_in_real_time_leaves_the_clock_alone() -> None:
     assert not [event for event in write(600, 1, turns_clock=False) if "wall" in event.action]
 
 
-def samples(growth_mb: float) -> list[Sample]:
-    """A run of two days, whose first hours take 20 MB, which its slope is not to see."""
+def samples(growth_mb: float, descriptors: int = 18) -> list[Sample]:
+    """A run of two days, whose first hours take 20 MB, which its slope is not to see.
+
+    It has so many descriptors at its worst, for a moment.
+    """
     rng = np.random.default_rng(1)
     shares = np.linspace(0, 1, 200)
     memory = 80 + 20 * np.minimum(1, shares * 4) + growth_mb * shares + rng.normal(0, 0.1, 200)
     return [
-        Sample(share * 2 * DAY_S, rss, 18, 6, 1080, share * 1000, 0)
+        Sample(share * 2 * DAY_S, rss, 18 if share else descriptors, 6, 1080, share * 1000, 0)
         for share, rss in zip(shares.tolist(), memory.tolist(), strict=True)
     ]
 
@@ -59,9 +62,11 @@ def test_a_slope_is_the_growth_over_the_run_without_its_beginning() -> None:
 def figures(**different: Any) -> dict[str, Any]:
     found = {
         "exit": 0, "received": 5, "lost": 2, "dropped": 2, "out_of_order": 0, "ids_in_order": True,
-        "duplicates_other_id": 0, "damaged": 0, "web_failures": 0,
+        "duplicates_other_id": 0, "damaged": 0, "web_failures": 0, "off_duty": 2,
+        "off_duty_by_the_clock": 2,
     }  # fmt: skip
-    return summarize(samples(different.pop("growth_mb", 0.5))) | found | different
+    run = samples(different.pop("growth_mb", 0.5), different.pop("descriptors", 18))
+    return summarize(run) | found | different
 
 
 @pytest.mark.parametrize(
@@ -69,12 +74,14 @@ def figures(**different: Any) -> dict[str, Any]:
     [
         ({}, []),
         ({"growth_mb": 1.5}, ["memory grows"]),
+        ({"descriptors": 79}, ["descriptors grow"]),
         ({"lost": 3}, ["events are lost uncounted"]),
         ({"dropped": 3}, ["events are lost uncounted"]),
         ({"received": 0}, ["no event came"]),
         ({"exit": -9}, ["the device failed"]),
         ({"failed": "OSError"}, ["the device failed"]),
         ({"ids_in_order": False}, ["events are out of order"]),
+        ({"off_duty": 1}, ["hours are not kept"]),
         ({"web_failures": 1}, ["the page fails"]),
     ],
 )
@@ -109,3 +116,5 @@ def test_a_day_costs_nothing_and_loses_nothing() -> None:
     # The outage of four hours is longer than what the outbox may keep.
     assert found["sent"] > found["dropped"] > 0
     assert found["visits"] > 20
+    # Each of the moments that the clock passes lies at midnight or in the hour of a change.
+    assert found["off_duty_by_the_clock"] >= 5

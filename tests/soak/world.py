@@ -28,7 +28,7 @@ import device.pipeline.feeds
 from device import config
 from device.cameras import Camera
 from device.errors import CameraError
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation
 from device.frames import Frame, PixelFormat, Pixels
 from device.sinks.mqtt.outbox import Outbox
 from device.sinks.mqtt.sink import MqttSink
@@ -47,6 +47,10 @@ CHANGE_S: Final = 90.0
 REAL_CHANGE_S: Final = 2.0
 OUTBOX_EVENTS: Final = 100
 OUTBOX_MB: Final = 1.0
+# Local hours: a pause follows midnight, and another lies in the hour that is skipped in spring
+# and comes twice in autumn. Those are the two times ten minutes that begin with these digits.
+_HOURS: Final = ("00:10-02:30", "02:40-24:00")
+_OFF_DUTY: Final = ("00:0", "02:3")
 # So much may wait for the thread of MQTT before time goes on: less than a round of the loop.
 _LAG: Final = 4
 _PATIENCE_S: Final = 5.0
@@ -115,7 +119,7 @@ class Journaled(Outbox):
     def add(self, events: Iterable[Event]) -> list[Event]:
         taken = super().add(events)
         for event in taken:
-            say(made=event.id, seq=event.seq)
+            say(made=event.id, seq=event.seq, label=event.label)
         return taken
 
     def close(self) -> None:
@@ -160,6 +164,7 @@ class World:
         self._stuck: list[Scene] = []
         self._present = True
         self._silent = False
+        self._off_duty = False
         self._broker_answers = True
         self._drain_until = 0.0
         self._soft_limit, self._hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -201,6 +206,15 @@ class World:
             self._end()
         elif self._clock is not None:
             self._show(CHANGE_S)
+            self._look_at_the_wall(self._clock.wall())
+
+    def _look_at_the_wall(self, at: float) -> None:
+        """Say each time at which the device has to be off duty from now on."""
+        local = time.localtime(at)
+        off_duty = f"{local.tm_hour:02}:{local.tm_min:02}"[:4] in _OFF_DUTY
+        if off_duty and not self._off_duty:
+            say(has_to_be=OFF_DUTY)
+        self._off_duty = off_duty
 
     def play(self, ended: threading.Event) -> None:
         """Show the camera five frames a second of the real time, until the event."""
@@ -311,8 +325,7 @@ def _settings(folder: Path, broker_port: int, web_port: int, *, replay: bool) ->
         camera=(config.Camera(stall_s=120.0 if replay else 5.0, give_up_s=0.0),),
         model=model,
         decide=config.Decide(smoothing_s=0.0, min_frames=1, min_hold_s=0.0),
-        # Local hours, so that midnight and the hours that are skipped or come twice matter.
-        gate=config.Gate(hours=("00:10-02:30", "02:40-24:00") if replay else ()),
+        gate=config.Gate(hours=_HOURS if replay else ()),
         terminal=config.Terminal(enabled=False),
         web=config.Web(enabled=True, port=web_port),
         mqtt=config.Mqtt(
