@@ -87,6 +87,8 @@ class Scene(Camera):
 
     def give(self, frame: Frame | CameraError) -> None:
         """Have the camera give this; it lies in the node's slot when this comes back."""
+        if self.closed or self.stuck:
+            return
         self._idle.clear()
         self._frames.put(frame)
         self._idle.wait(_PATIENCE_S)
@@ -228,7 +230,7 @@ class World:
             self._change_due = now + self._chance.expovariate(1 / change_s)
             self._shown = (self._shown + 1) % len(self._pictures)
         camera = self._camera
-        if self._silent or camera is None or camera.closed or camera.stuck:
+        if self._silent or camera is None:
             return
         self._number += 1
         # A sensor has noise: two frames that are the same would be a frozen picture.
