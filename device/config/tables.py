@@ -38,7 +38,8 @@ def decode(text: str, where: str) -> dict[str, Any]:
     """The text's tables, all cameras in a list; ``where`` names it. Raises ConfigError."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    # What is nested without end, and a number of thousands of digits, are no TOMLDecodeError.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(where, f"not TOML: {error}") from None
     # One camera may be written as a plain table: [camera] is [[camera]] once.
     if isinstance(raw.get("camera"), dict):
@@ -89,7 +90,7 @@ def apply(raw: dict[str, Any], setting: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -14,7 +14,7 @@ from device.errors import CommandError
 
 if TYPE_CHECKING:
     from device.teach.teacher import Teacher
-from device.system.text import quoted
+from device.system.text import from_json, quoted
 
 MAX_BYTES = 1024
 
@@ -117,7 +117,7 @@ def _decode(kind: Any, payload: bytes) -> Value:
         # Names come bare from Home Assistant and from a shell.
         value = msgspec.convert(payload.decode("utf-8", "replace"), kind)
     else:
-        value = msgspec.json.decode(payload, type=kind)
+        value = from_json(payload, kind)
     return value
 
 

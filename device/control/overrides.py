@@ -8,6 +8,7 @@ import msgspec
 from device.control.table import CONTROLS, Value
 from device.events import Controls
 from device.system.files import replace_file
+from device.system.text import from_json
 
 _log = logging.getLogger("labelcam.commands")
 
@@ -37,7 +38,7 @@ class Overrides:
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise ValueError(f"is over {_MAX_BYTES} bytes")
-            for change in msgspec.json.decode(path.read_bytes(), type=tuple[_Change, ...]):
+            for change in from_json(path.read_bytes(), tuple[_Change, ...]):
                 known = CONTROLS[change.key]
                 msgspec.convert(change.value, known.type)
                 self._changes[change.camera, change.key] = change

@@ -18,6 +18,7 @@ from device.library import catalog, tflite_file
 from device.library.tflite_file import TfliteFile
 from device.system.files import replace_file
 from device.system.paths import state_directory
+from device.system.text import from_json
 
 # The slowest board takes a few seconds to start Python and run a large model.
 _TIMEOUT_S = 30.0
@@ -73,8 +74,8 @@ def _path() -> Path:
 def _remembered() -> list[str]:
     """What passed before; nothing where the file is absent or damaged."""
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=list[str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return from_json(_path().read_bytes(), list[str])
+    except (OSError, msgspec.DecodeError):
         return []
 
 

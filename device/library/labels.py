@@ -57,7 +57,8 @@ def embedded_labels(model: Path) -> tuple[str, ...] | None:
             data = archive.read(chosen)
     except zipfile.BadZipFile:
         return None  # as of nearly every model: nothing is packed behind it
-    except (OSError, RuntimeError, NotImplementedError, zlib.error) as error:
+    # zipfile lets all of these out for an archive that is damaged.
+    except (OSError, RuntimeError, EOFError, ValueError, zlib.error) as error:
         raise LabelsError(model, f"carries labels that cannot be unpacked: {error}") from None
     return _parse(data, where)
 

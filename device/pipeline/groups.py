@@ -31,7 +31,7 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
     """
     try:
         raw = tomllib.loads(read_file(path, _MAX_BYTES).decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"decide.groups: {path}", f"cannot be read as groups: {reason}") from None
     groups: dict[str, tuple[str, ...]] = {}

@@ -15,6 +15,7 @@ from device.errors import CameraError, PictureError
 from device.events import Prediction
 from device.frames import Frame, PixelFormat
 from device.recordings.pictures import read_picture
+from device.system.text import from_json
 
 INDEX = "recording.jsonl"
 # Times are whole multiples of this: added to a whole second they stay exact, so that a replay
@@ -53,11 +54,11 @@ def entries(folder: Path, source: str) -> Generator[Entry, None, None]:
         with path.open("rb") as index:
             for number, line in enumerate(index, 1):
                 if number == 1:
-                    header = msgspec.json.decode(line, type=Header)
+                    header = from_json(line, Header)
                     if header.recording != 1:
                         raise CameraError(source, f"is a recording of form {header.recording}")
                     continue
-                entry = msgspec.json.decode(line, type=Entry)
+                entry = from_json(line, Entry)
                 if not _FILE.fullmatch(entry.file):
                     raise CameraError(source, f"line {number} of {path} names {entry.file!r}")
                 yield entry

@@ -1,8 +1,12 @@
-"""Text of strangers, made safe to print: names, labels, topics, what cameras and brokers say."""
+"""Text of strangers, made safe to print and to read: names, labels, topics, JSON, what cameras
+and brokers say."""
 
 import unicodedata
+from typing import TypeVar
 
 import msgspec
+
+Value = TypeVar("Value")
 
 # Joiners of letters and of emoji, which print nothing by themselves.
 _JOINERS = "\u200c\u200d"
@@ -32,6 +36,18 @@ def quoted(met: str | bytes) -> str:
 def json_line(value: object) -> str:
     """The value as JSON, on one line and printable."""
     return printable(msgspec.json.encode(value).decode())
+
+
+def from_json(data: bytes, kind: type[Value]) -> Value:
+    """The value of this type in the JSON of a stranger.
+
+    Raises msgspec.DecodeError, also for bytes that are not UTF-8 and for nesting without end,
+    which msgspec does not count among its own errors.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def _is_safe(char: str) -> bool:

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from device.errors import TeachError
+from device.system.text import from_json
 from device.teach.lessons import Lessons, Picture, check_label
 
 _MANIFEST = "manifest.json"
@@ -142,7 +143,7 @@ def _pack(archive: zipfile.ZipFile, number: int, label: str, picture: Picture) -
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> _Manifest:
     try:
-        return msgspec.json.decode(_read(archive, _MANIFEST, _MANIFEST_MAX_BYTES), type=_Manifest)
+        return from_json(_read(archive, _MANIFEST, _MANIFEST_MAX_BYTES), _Manifest)
     except (msgspec.MsgspecError, ValueError) as error:
         raise TeachError(f"{path} holds no lessons of this version: {error}") from None
 

@@ -4,9 +4,13 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+import msgspec
 
 from device.errors import TeachError
+
+Row = TypeVar("Row")
 
 _BUSY_S = 30.0
 _VERSION = 1
@@ -70,6 +74,15 @@ class Database:
             )
         self._db.execute("UPDATE about SET value = ? WHERE key = 'model'", (model,))
 
+    def _read(self, kind: type[Row], query: str, *values: object) -> list[Row]:
+        """The rows of a query as ``kind``; SQLite keeps any type in any column.
+
+        Raises TeachError where a value is of another.
+        """
+        with self._explained():
+            rows = self._db.execute(query, values).fetchall()
+            return msgspec.convert(rows, list[kind], strict=False)  # type: ignore[valid-type]
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._explained():
@@ -91,7 +104,7 @@ class Database:
             reason = "somebody else is teaching" if "locked" in str(error) else str(error)
             raise TeachError(f"{self.folder}: {reason}; try again") from None
         # What SQLite says of a damaged file may quote its bytes.
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise TeachError(
                 f"{self.folder}: the lessons are damaged ({error}); remove the folder, or put a "
                 "copy in its place"

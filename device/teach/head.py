@@ -133,7 +133,7 @@ class Head:
         try:
             stored = msgspec.msgpack.decode(body, type=_Stored)
             return cls._unpacked(stored)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise HeadError(where, f"does not fit together: {error}; teach it again") from None
 
     @classmethod

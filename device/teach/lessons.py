@@ -141,35 +141,35 @@ class Lessons(Database):
     def undo(self) -> str:
         """Take the last change back; what it was. Raises TeachError where there is none."""
         with self._transaction():
-            last = self._db.execute("SELECT max(number) FROM changes").fetchone()[0]
-            if last is None:
+            newest = self._read(
+                tuple[int, str], "SELECT number, what FROM changes ORDER BY number DESC LIMIT 1"
+            )
+            if not newest:
                 raise TeachError("there is nothing to undo")
-            (what,) = self._db.execute(
-                "SELECT what FROM changes WHERE number = ?", (last,)
-            ).fetchone()
-            self._delete_change(last)
+            number, what = newest[0]
+            self._delete_change(number)
         self._drop_unused()
-        return str(what)
+        return what
 
     def labels(self) -> dict[str, int]:
         """How many pictures each label has, in the order of the labels."""
-        with self._explained():
-            rows = self._db.execute(
+        return dict(
+            self._read(
+                tuple[str, int],
                 "SELECT label, count(*) FROM entries WHERE removed IS NULL AND label <> '' "
-                "GROUP BY label ORDER BY label"
-            ).fetchall()
-        return dict(rows)
+                "GROUP BY label ORDER BY label",
+            )
+        )
 
     def entries(self, label: str | None = None) -> list[Entry]:
         """What is taught, oldest first; of UNNAMED what waits to be named."""
-        with self._explained():
-            rows = self._db.execute(
-                "SELECT entries.id, label, digest, width, height, at, kept FROM entries "
-                "JOIN pictures ON pictures.id = picture WHERE removed IS NULL "
-                "AND (label = ?1 OR ?1 IS NULL AND label <> '') ORDER BY entries.id",
-                (label,),
-            ).fetchall()
-        return [Entry._make(row)._replace(kept=bool(row[-1])) for row in rows]
+        return self._read(
+            Entry,
+            "SELECT entries.id, label, digest, width, height, at, kept FROM entries "
+            "JOIN pictures ON pictures.id = picture WHERE removed IS NULL "
+            "AND (label = ?1 OR ?1 IS NULL AND label <> '') ORDER BY entries.id",
+            label,
+        )
 
     def samples(self, *, mirror: bool = True) -> tuple[Samples, tuple[str, ...]]:
         """All that is taught, and the labels that its classes are rows of.
@@ -207,9 +207,9 @@ class Lessons(Database):
 
     def picture(self, entry: int) -> bytes | None:
         """The JPEG of an entry, None where it was not kept."""
-        row = self._db.execute("SELECT picture FROM entries WHERE id = ?", (entry,)).fetchone()
+        found = self._read(tuple[int], "SELECT picture FROM entries WHERE id = ?", entry)
         with contextlib.suppress(OSError):
-            return self._file(row[0]).read_bytes() if row else None
+            return self._file(found[0][0]).read_bytes() if found else None
         return None
 
     def pictures(self, label: str) -> Iterator[Picture]:
@@ -344,7 +344,7 @@ class Lessons(Database):
 def _features(views: int, data: bytes) -> Features:
     try:
         return np.frombuffer(data, "<f2").reshape(views, -1).astype(np.float32)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise sqlite3.DataError(str(error)) from None
 
 

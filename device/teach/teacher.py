@@ -15,6 +15,7 @@ from device.errors import TeachError
 from device.frames import Frame
 from device.recordings.rendering import jpeg, upright
 from device.system.files import replace_file
+from device.system.text import from_json
 from device.teach.head import Features, folder_of, write_head
 from device.teach.learner import Lesson, learn
 from device.teach.lessons import Lessons, Picture
@@ -149,7 +150,7 @@ class Teacher:
     def grade(self) -> Grade:
         """How good the last lesson is."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._grade_file.read_bytes(), type=Grade)
+            return from_json(self._grade_file.read_bytes(), Grade)
         return Grade()
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from device.system.files import replace_file
+from device.system.text import from_json
 
 ANNOUNCED_FILE = "mqtt-announced.json"
 
@@ -31,7 +32,7 @@ class Announced:
         self._path = path
         self._platforms: dict[str, str] = {}
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            record = msgspec.json.decode(path.read_bytes(), type=_Record)
+            record = from_json(path.read_bytes(), _Record)
             self.topic, self._platforms = record.topic, record.platforms
 
     def gone(self, found: dict[str, Component]) -> dict[str, str]:

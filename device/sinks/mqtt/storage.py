@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from device.system.text import from_json
+
 _log = logging.getLogger("labelcam.outbox")
 
 # Version 1 had no checksums.
@@ -97,6 +99,9 @@ class EventFile:
         db = self._connect(self._path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             _prepare(db)
+        except UnicodeDecodeError as error:  # in what SQLite says of a broken schema
+            db.close()
+            raise _broken(str(error)) from None
         except BaseException:
             db.close()
             raise
@@ -139,7 +144,7 @@ class EventFile:
         rows: list[Row] = []
         while len(rows) < limit:
             events = f"{_SELECT} AND body IS NOT NULL ORDER BY number LIMIT ?"
-            found = self._opened.execute(events, (after, limit - len(rows))).fetchall()
+            found = _in_order(self._opened.execute(events, (after, limit - len(rows))), after)
             if not found:
                 break
             after = found[-1][0]
@@ -252,19 +257,18 @@ def _prepare(db: sqlite3.Connection) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > _SCHEMA_VERSION:
         raise OSError(errno.EINVAL, f"it is of a newer labelcam (schema {version})")
-    if version == _SCHEMA_VERSION:
-        return
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        if version == 0:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, "
-                "camera TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB, "
-                "boot TEXT NOT NULL, since REAL NOT NULL, checksum INTEGER)"
-            )
-        else:
-            _add_checksums(db)
-        db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    if version < _SCHEMA_VERSION:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if version == 0:
+                db.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
+            else:
+                _add_checksums(db)
+            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    # With another type of a column, what is written would not come back as it was.
+    made = db.execute("SELECT sql FROM sqlite_master WHERE name = 'events'").fetchone()
+    if made != (f"CREATE TABLE {_TABLE}",):
+        raise _broken("its table is not as it was made")
 
 
 def _add_checksums(db: sqlite3.Connection) -> None:
@@ -278,7 +282,7 @@ def _add_checksums(db: sqlite3.Connection) -> None:
                     msgspec.convert((camera, seq), tuple[str, int], strict=True)
                     sums.append((_emptied(camera, seq), number))
                     continue
-                event = msgspec.json.decode(body, type=Event)
+                event = from_json(body, Event)
                 if (event.camera, event.seq) == (camera, seq):
                     sums.append((Row(number, camera, seq, body, boot, since).checksum, number))
         db.executemany("UPDATE events SET checksum = ? WHERE number = ?", sums)
@@ -287,9 +291,30 @@ def _add_checksums(db: sqlite3.Connection) -> None:
 def _portions(db: sqlite3.Connection) -> Iterator[list[Any]]:
     """All rows in their order, a list of at most _PORTION after the other."""
     after = -_MAX_NUMBER
-    while portion := db.execute(f"{_SELECT} ORDER BY number LIMIT ?", (after, _PORTION)).fetchall():
+    rows = f"{_SELECT} ORDER BY number LIMIT ?"
+    while portion := _in_order(db.execute(rows, (after, _PORTION)), after):
         yield portion
         after = portion[-1][0]
+
+
+def _broken(reason: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _in_order(found: Iterable[Any], after: int) -> list[Any]:
+    """The rows, whose numbers rise from ``after``.
+
+    In a damaged tree they may not, and who goes on from the last of them reads for ever. Raises
+    sqlite3.DatabaseError.
+    """
+    rows = list(found)
+    for row in rows:
+        if not isinstance(row[0], int) or row[0] <= after:
+            raise _broken("its rows are out of order")
+        after = row[0]
+    return rows
 
 
 def _is_sound(found: Any) -> bool:
@@ -313,6 +338,10 @@ def _shown(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
 
 
+_TABLE = (
+    "events (number INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB, "
+    "boot TEXT NOT NULL, since REAL NOT NULL, checksum INTEGER)"
+)
 _SELECT = "SELECT number, camera, seq, body, boot, since, checksum FROM events WHERE number > ?"
 _EMPTY = (
     "INSERT INTO events VALUES (?, ?, ?, NULL, '', 0, ?) ON CONFLICT (number) DO UPDATE "

@@ -37,7 +37,7 @@ from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, str
 from device.sinks.web.teaching import Teaching
 from device.sinks.web.token import Token
 from device.system import audit
-from device.system.text import json_line, one_line
+from device.system.text import from_json, json_line, one_line
 
 _log = logging.getLogger("labelcam.sinks.web")
 
@@ -227,11 +227,11 @@ class WebApp:
         if not self._settings.commands:
             raise HTTPException(403, "commands are turned off; see web.commands")
         try:
-            order = msgspec.json.decode(await request.body(), type=Order)
+            order = from_json(await request.body(), Order)
             value = b"" if order.value is None else msgspec.json.encode(order.value)
             command = parse(order.camera, order.key, value, self._state.cameras)
             answer = await self._obeyed(command, _place(request))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise HTTPException(422, one_line(str(error))) from None
         except CommandError as error:
             raise HTTPException(422, str(error)) from None

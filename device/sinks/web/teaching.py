@@ -5,7 +5,7 @@ a thread of its own: a lesson takes longer than a picture of the stream may wait
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +19,7 @@ from device.control.commands import Device
 from device.errors import TeachError
 from device.sinks.web.access import client_of
 from device.system import audit
-from device.system.text import one_line
+from device.system.text import from_json, one_line
 from device.teach.lessons import UNNAMED
 from device.teach.teacher import Grade, Teacher
 
@@ -47,6 +47,10 @@ class Lessons(msgspec.Struct, frozen=True):
     keeps_pictures: bool
 
 
+# SQLite numbers no row higher.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A change: ``entries`` are moved or removed, ``label`` removed, renamed or moved to."""
 
@@ -54,7 +58,7 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: Literal[
         "move", "remove", "remove_label", "rename", "undo", "forget_pictures", "forget_doubts"
     ]
-    entries: tuple[int, ...] = ()
+    entries: tuple[_Number, ...] = ()
     label: str = ""
     name: str = ""
 
@@ -80,8 +84,8 @@ class Teaching:
         if not self._commands:
             raise HTTPException(403, "commands are turned off; see web.commands")
         try:
-            correction = msgspec.json.decode(await request.body(), type=Correction)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            correction = from_json(await request.body(), Correction)
+        except msgspec.DecodeError as error:
             raise HTTPException(422, one_line(str(error))) from None
 
         def correct(teacher: Teacher) -> Lessons:

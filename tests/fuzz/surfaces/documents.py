@@ -1,0 +1,239 @@
+"""Texts that people and other programs write: configuration, labels, groups, indexes, commands."""
+
+import contextlib
+import io
+import json
+import threading
+import tomllib
+import zipfile
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from device import config
+from device.cameras import Request
+from device.cameras.replay import open_source
+from device.control.commands import parse
+from device.control.table import CONTROLS
+from device.errors import CameraError, CommandError, ConfigError, LabelcamError, LabelsError
+from device.library.labels import embedded_labels, read_labels
+from device.pipeline.groups import EVERYDAY, Rollup, read_groups
+from device.pipeline.plan import check_labels
+from device.recordings.format import INDEX
+from device.system.config_file import set_keys
+from tests.fuzz import mutation
+from tests.fuzz.surface import Surface
+
+_SHIPPED = Path(__file__).parents[3] / "systemd" / "config.toml"
+
+
+class Config(Surface):
+    """A configuration file, checked as ``config check`` does, and edited as ``bench --write``."""
+
+    name = "config"
+    share = 0.8
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._tables = tomllib.loads(_SHIPPED.read_text(encoding="utf-8"))
+        self._lines = [
+            line
+            for line in _SHIPPED.read_text(encoding="utf-8").splitlines()
+            if line.strip() and not line.startswith("#")
+        ]
+
+    def make(self, chance: Random) -> bytes:
+        """The shipped file with other values, or lines of it with other bytes."""
+        if chance.random() < 0.3:
+            lines = chance.sample(self._lines, chance.randint(1, 12))
+            return mutation.mutated(chance, "\n".join(lines).encode())
+        tree: dict[str, Any] = {}
+        for section in chance.sample(sorted(self._tables), chance.randint(1, 3)):
+            tree[section] = mutation.changed(chance, self._tables[section])
+        lines = _toml(tree)
+        if chance.random() < 0.1:
+            lines.append(f"more = {mutation.text(chance)}")
+        data = "\n".join(lines).encode("utf-8", "surrogatepass")
+        return mutation.mutated(chance, data) if chance.random() < 0.2 else data
+
+    def feed(self, data: bytes) -> None:
+        """Check it, and where it holds, change a key of it."""
+        file = self.folder / "config.toml"
+        file.write_bytes(data)
+        with contextlib.suppress(LabelcamError):
+            check_labels(config.load(file))
+            set_keys(file, "model", {"threads": 2, "delegate": "none"})
+            config.load(file)
+
+
+def _toml(tables: dict[str, Any]) -> list[str]:
+    """The tables as TOML, where they can be written so."""
+    lines = []
+    for section, table in tables.items():
+        several = isinstance(table, list)
+        for one in table if isinstance(table, list) else [table]:
+            name = json.dumps(section, ensure_ascii=False)
+            if not isinstance(one, dict):
+                lines.append(f"{name} = {_inline(one)}")
+                continue
+            lines.append(f"[[{name}]]" if several else f"[{name}]")
+            lines += [
+                f"{json.dumps(key, ensure_ascii=False)} = {_inline(value)}"
+                for key, value in one.items()
+            ]
+    return lines
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = (f"{json.dumps(key)} = {_inline(found)}" for key, found in value.items())
+        return f"{{{', '.join(inner)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower()
+
+
+class Labels(Surface):
+    """A label file, and labels packed behind a model."""
+
+    name = "labels"
+    share = 4
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._texts = [
+            b"red\ngreen\nblue\n",
+            b"0 red\n1 green\n2 blue\n",
+            "\ufeffcrane\nheron\ncrane\n".encode(),
+        ]
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("labels.txt", b"red\ngreen\nblue\n" * 20)
+        self._packed = packed.getvalue()
+
+    def make(self, chance: Random) -> bytes:
+        """A few lines, or an archive, with other bytes."""
+        if chance.random() < 0.5:
+            return mutation.mutated(chance, self._packed)
+        lines = mutation.text(chance).encode("utf-8", "surrogatepass")
+        return mutation.mutated(chance, chance.choice(self._texts) + lines)
+
+    def feed(self, data: bytes) -> None:
+        """Read it as both."""
+        file = self.folder / "labels"
+        file.write_bytes(data)
+        for read in (read_labels, embedded_labels):
+            with contextlib.suppress(LabelsError):
+                read(file)
+
+
+class Groups(Surface):
+    """A file of groups, and its words with the labels of a model."""
+
+    name = "groups"
+    share = 3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._tables = dict(tomllib.loads(EVERYDAY.read_text(encoding="utf-8")))
+
+    def make(self, chance: Random) -> bytes:
+        """A few of the shipped groups, changed."""
+        names = chance.sample(sorted(self._tables), 3)
+        tree = mutation.changed(chance, {name: self._tables[name] for name in names})
+        lines = _toml(tree) if isinstance(tree, dict) else [f"more = {tree}"]
+        data = "\n".join(lines).encode("utf-8", "surrogatepass")
+        return mutation.mutated(chance, data) if chance.random() < 0.4 else data
+
+    def feed(self, data: bytes) -> None:
+        """Read it and roll a model's scores up."""
+        file = self.folder / "groups.toml"
+        file.write_bytes(data)
+        with contextlib.suppress(ConfigError):
+            groups = read_groups(file)
+            labels = ["tench", *(member for members in groups.values() for member in members)]
+            Rollup(labels, groups)(np.zeros(len(labels), np.float32))
+
+
+class Recording(Surface):
+    """The index of a recording whose two frames are there."""
+
+    name = "recording"
+    share = 1.5
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        for suffix in ("jpg", "png"):
+            cv2.imwrite(str(folder / f"000000.{suffix}"), np.zeros((12, 8, 3), np.uint8))
+        self._header = {"recording": 1, "model": "m", "source": "synthetic"}
+        self._entry = {
+            "file": "000000.jpg",
+            "at_s": 0.5,
+            "width": 8,
+            "height": 12,
+            "layout": "BGR",
+            "camera": "camera",
+            "label": None,
+            "score": 0.5,
+            "predictions": [{"label": "tench", "score": 0.5}],
+        }
+
+    def make(self, chance: Random) -> bytes:
+        """A header and up to three frames, changed."""
+        lines = [self._header]
+        for _ in range(chance.randrange(4)):
+            entry = self._entry | {"file": f"000000.{chance.choice(('jpg', 'png'))}"}
+            entry["layout"] = chance.choice(("BGR", "RGB", "GREY", "YUYV", "YUV420", "NV12"))
+            lines.append(entry)
+        return b"\n".join(mutation.as_json(chance, line) for line in lines)
+
+    def feed(self, data: bytes) -> None:
+        """Play it to its end."""
+        (self.folder / INDEX).write_bytes(data)
+        source = f"replay:{self.folder}?pace=max"
+        request = Request(source, config.Camera(source=source), threading.Event(), None)
+        with contextlib.suppress(CameraError):
+            camera = open_source(request)
+            while camera.read() is not None:
+                pass
+            camera.close()
+
+
+class Commands(Surface):
+    """A command's camera, key and payload, as a broker's topic and message give them."""
+
+    name = "commands"
+    share = 20
+
+    _PAYLOADS: ClassVar[tuple[bytes, ...]] = (
+        b"PRESS",
+        b"0.5",
+        b"true",
+        b'"efficientnet-lite0-224-int8"',
+        b"[0.1, 0.2, 0.3, 0.4]",
+        b"null",
+        b"60",
+    )
+
+    def make(self, chance: Random) -> bytes:
+        """``camera NUL key NUL payload``."""
+        camera = chance.choice(("", "camera", mutation.text(chance))).replace("\0", "")
+        key = chance.choice((*CONTROLS, mutation.text(chance))).replace("\0", "")
+        payload = chance.choice(self._PAYLOADS)
+        if chance.random() < 0.3:
+            payload = mutation.as_json(chance, mutation.value(chance))
+        elif chance.random() < 0.8:
+            payload = mutation.mutated(chance, payload)
+        return b"\0".join((camera.encode(), key.encode(), payload))
+
+    def feed(self, data: bytes) -> None:
+        """Parse it."""
+        camera, key, payload = [*data.split(b"\0", 2), b"", b""][:3]
+        with contextlib.suppress(CommandError):
+            named = camera.decode(errors="replace") or None
+            parse(named, key.decode(errors="replace"), payload, ("camera",))
