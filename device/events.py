@@ -21,8 +21,8 @@ GovernedBy = Literal["", "hot", "cpu budget"]
 
 PictureTrouble = Literal["frozen", "black", "overexposed", "covered", "blurred", "moved"]
 
-# Why the last frame was not classified; empty where each is.
-Look = Literal["", "hot", "cpu budget", "off duty"]
+# Why the last frame was classified (moving, settling, re-check), or why not; empty where each is.
+Look = Literal["", "moving", "settling", "re-check", "settled", "hot", "cpu budget", "off duty"]
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -185,7 +185,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
     ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
     its model runs on, ``taught`` are the labels that it was taught. ``look`` is why the last
-    frame was not classified.
+    frame was classified, or was not; ``classified_per_minute`` and ``work_share``, of the frames
+    that the rate limit admitted, are of the last five minutes.
     """
 
     name: str
@@ -208,6 +209,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     accelerator: Accelerator | None = None
     taught: tuple[str, ...] = ()
     look: Look = ""
+    classified_per_minute: float = 0.0
+    work_share: float = 1.0
 
 
 class SinkHealth(msgspec.Struct, frozen=True):

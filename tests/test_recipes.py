@@ -20,7 +20,7 @@ from device.cameras import Camera, Kind, Request, open_camera
 from device.cli.arguments import Commands
 from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Look, Observation
 from device.frames import Frame, PixelFormat
 from device.inference import runtimes
 from device.inference.interpreter import Interpreter
@@ -157,12 +157,14 @@ def test_a_stage_that_spares_work(
     colours: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class EveryOther:
-        def __init__(self, _settings: config.Gate) -> None: ...
+        look: Look = ""
+
+        def __init__(self, _settings: config.Gate, _scene: gate.Scene) -> None: ...
 
         def admits(self, frame: Frame) -> bool:
             return frame.number % 2 == 0
 
-    monkeypatch.setattr(gate, "GATES", (*gate.GATES, EveryOther))
+    monkeypatch.setattr(gate, "GATES", (EveryOther, *gate.GATES))
     seen = DummySink()
     Node(settings_of(colours()), frames=10, sinks=(lambda: seen,)).run()
     assert len(seen.observed) == 10

@@ -176,6 +176,9 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_budget: Annotated[float, Meta(ge=0, le=6400)] = 0.0
     hours: tuple[str, ...] = ()
     days: tuple[Day, ...] = ()
+    motion: Literal["auto", "off", "on"] = "auto"
+    recheck_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    idle_fps: Annotated[float, Meta(ge=0, le=240)] = 0.2
 
     def __post_init__(self) -> None:
         for text in self.hours:

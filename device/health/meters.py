@@ -5,6 +5,7 @@ made about once a second. Memory is constant. For the node's thread only.
 """
 
 from array import array
+from collections import deque
 from collections.abc import Callable
 
 from device.events import (
@@ -27,7 +28,10 @@ from device.events import (
 RECENT_FRAMES = 1024
 FPS_WINDOW_S = 5.0
 
-STAGES = ("preprocess", "invoke", "postprocess", "decide", "total")
+# The share of the work is of so long, in buckets.
+_WORK_WINDOW_S, _WORK_BUCKET_S = 300.0, 10.0
+
+STAGES = ("gate", "preprocess", "invoke", "postprocess", "decide", "total")
 
 
 class CameraMeter:
@@ -52,12 +56,19 @@ class CameraMeter:
         self.dropped = 0
         self.classified = 0
         self.look: Look = ""
+        self._work = _Work()
         self._stages = tuple(_Ring() for _ in STAGES)
         self._times = _Ring()
 
+    def admit(self, look: Look, gate_ms: float, at: float, *, admitted: bool) -> None:
+        """Count a frame within the rate limit that the gates admitted, or turned away at ``at``."""
+        self.look = look
+        self._stages[0].add(gate_ms)
+        self._work.add(at, admitted=admitted)
+
     def add(self, stages: StageTimes, decide_ms: float, total_ms: float, at: float) -> None:
         """Count a classified frame; ``total_ms`` is from its capture to ``at``, its label."""
-        preprocess, invoke, postprocess, decide, total = self._stages
+        _, preprocess, invoke, postprocess, decide, total = self._stages
         preprocess.add(stages.preprocess_ms)
         invoke.add(stages.invoke_ms)
         postprocess.add(stages.postprocess_ms)
@@ -69,6 +80,7 @@ class CameraMeter:
     def health(self, at: float) -> CameraHealth:
         """The record as of ``at``; ``stages`` is empty until a frame was classified."""
         stages = zip(STAGES, self._stages, strict=True) if self.classified else ()
+        per_minute, share = self._work.figures(at)
         return CameraHealth(
             name=self.name,
             source=self.source,
@@ -90,6 +102,8 @@ class CameraMeter:
             accelerator=self.accelerator,
             taught=self.taught,
             look=self.look,
+            classified_per_minute=per_minute,
+            work_share=share,
         )
 
     def _fps(self, at: float) -> float:
@@ -140,6 +154,35 @@ class Health:
         )
 
 
+class _Work:
+    """How many frames were admitted and classified in the last minutes."""
+
+    def __init__(self) -> None:
+        # (number of the bucket, frames admitted by the rate limit, of those classified)
+        self._buckets: deque[list[int]] = deque(maxlen=round(_WORK_WINDOW_S / _WORK_BUCKET_S))
+        self._begun_at: float | None = None
+
+    def add(self, at: float, *, admitted: bool) -> None:
+        if self._begun_at is None:
+            self._begun_at = at
+        number = int(at / _WORK_BUCKET_S)
+        if not self._buckets or self._buckets[-1][0] != number:
+            self._buckets.append([number, 0, 0])
+        self._buckets[-1][1] += 1
+        self._buckets[-1][2] += admitted
+
+    def figures(self, at: float) -> tuple[float, float]:
+        """Frames classified a minute, and their share; 0 and 1 of no frame."""
+        first = int(at / _WORK_BUCKET_S) + 1 - round(_WORK_WINDOW_S / _WORK_BUCKET_S)
+        recent = [bucket for bucket in self._buckets if bucket[0] >= first]
+        offered, classified = sum(b[1] for b in recent), sum(b[2] for b in recent)
+        if self._begun_at is None or not offered:
+            return 0.0, 1.0
+        since = max(self._begun_at, first * _WORK_BUCKET_S)
+        # Of less than a second no rate can be told.
+        return 60 * classified / max(at - since, 1.0), classified / offered
+
+
 class _Ring:
     """The last RECENT_FRAMES values, and the sum and number of all there ever were."""
 
@@ -166,6 +209,8 @@ class _Ring:
     def latency(self) -> Latency:
         """Mean of all values, percentiles of the recent ones by nearest rank."""
         values = sorted(self.recent())
+        if not values:
+            return Latency(0.0, 0.0, 0.0)
         # The nearest rank is ceil(p * n), counted from 1; -(-a // b) rounds up in integers.
         p50, p99 = (values[-(-percent * len(values) // 100) - 1] for percent in (50, 99))
         return Latency(self._sum / self._count, p50, p99)

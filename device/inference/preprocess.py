@@ -115,6 +115,12 @@ class Preprocessor:
             picture = result
         self._write(picture, plan.colours, tensor[0])
 
+    def area(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What is taken of a frame of this size: left, top, right, bottom as shares of it."""
+        box, _ = self._boxes(width, height)
+        right, bottom = box.left + box.width, box.top + box.height
+        return box.left / width, box.top / height, right / width, bottom / height
+
     def _write(self, picture: Image, colours: int | None, out: NDArray[Any]) -> None:
         """Colours and number format of the model."""
         if self._dtype == "float32":

@@ -13,15 +13,24 @@ import numpy as np
 from device import config
 from device.cameras.supervisor import CameraSupervisor
 from device.errors import CommandError, HeadError, LabelcamError, ModelError
-from device.events import OFF_DUTY, UNAVAILABLE, Controls, GovernedBy, LabelChange, Observation
+from device.events import (
+    OFF_DUTY,
+    UNAVAILABLE,
+    Controls,
+    GovernedBy,
+    LabelChange,
+    Look,
+    Observation,
+)
 from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library.catalog import Model
 from device.pipeline.classifier import Classifier, Scores, predictions
 from device.pipeline.decider import Decider, Decision
-from device.pipeline.gate import Gate, RateGate, open_gates
+from device.pipeline.gate import Gate, open_gates
 from device.pipeline.governor import governed_fps
 from device.pipeline.groups import Groups
+from device.pipeline.motion import Area, Motion, MotionDetector
 from device.system.text import printable
 from device.teach.head import Head, HeadFile
 
@@ -90,6 +99,7 @@ class Channel:
         classifier: Classifier,
         supervisor: CameraSupervisor,
         meter: CameraMeter,
+        detector: MotionDetector,
     ) -> None:
         self.camera = camera
         self.name = camera.name
@@ -99,10 +109,9 @@ class Channel:
         self.classifier = classifier
         self._supervisor = supervisor
         self._meter = meter
+        self._detector = detector
         self._on_duty = True
-        self._governed_by: GovernedBy = ""
-        self._governed_fps = 0.0
-        self._governed = RateGate(config.Gate())
+        self.governed: tuple[float, GovernedBy] = 0.0, ""
         self._gates = self._gates_for(controls)
         self._head_file = HeadFile(camera.lessons)
         self._head = self._read_head()
@@ -110,6 +119,7 @@ class Channel:
         self._decider = settings.decider(model, self._head, controls)
         self._reported: str | None = None
         self._changed_at = time.monotonic()
+        self._region_is_new = False
         self._snapshot_due = False
         self._large_due = False
         self._sample: Future[Sample] | None = None
@@ -131,14 +141,9 @@ class Channel:
 
         Raises InferenceError.
         """
-        if not (self.controls.enabled and self._on_duty):
+        if not (self.controls.enabled and self._on_duty and self._admits(frame)):
             return None
-        if not self._governed.admits(frame):
-            self._meter.look = self._governed_by
-            return None
-        if not all(gate.admits(frame) for gate in self._gates):
-            return None
-        self._meter.look = ""
+        self._region_is_new = False
         scores = self.classifier.classify(frame)
         scored = time.perf_counter()
         if self._head is not None:
@@ -167,6 +172,38 @@ class Channel:
             snapshot=self._take_snapshot(frame),
         )
 
+    def _admits(self, frame: Frame) -> bool:
+        """Ask the gates; of a frame that they spare the decider is told."""
+        begun = time.perf_counter()
+        refusing = next((gate for gate in self._gates if not gate.admits(frame)), None)
+        look: Look = refusing.look if refusing else self._gates[-1].look
+        if refusing is None or look:
+            now = time.perf_counter()
+            self._meter.admit(look, (now - begun) * 1e3, time.monotonic(), admitted=not refusing)
+        if look == "settled":
+            self._decider.skip(frame.captured_at)
+        return refusing is None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the next frame is waited for, or shows what was not looked at before."""
+        return self._snapshot_due or self._sample is not None or self._region_is_new
+
+    @property
+    def steady(self) -> bool:
+        """Whether the label stands, and more frames like the last would not change it."""
+        return self._decider.steady
+
+    def motion(self, frame: Frame) -> Motion | None:
+        """What moves in the frame; None where no frame is to be left out."""
+        choice = self._settings.gate.motion
+        gated = choice == "on" or (choice == "auto" and self._supervisor.live)
+        return self._detector.update(frame) if gated else None
+
+    def area(self, frame: Frame) -> Area:
+        """The part of the frame that is classified."""
+        return self.classifier.area(frame)
+
     def lose(self, now: float) -> LabelChange | None:
         """Forget what was seen, since no frames come; the change where that is one."""
         absence = UNAVAILABLE if self._on_duty else OFF_DUTY
@@ -188,12 +225,9 @@ class Channel:
 
     def govern(self, rate_share: float, reason: GovernedBy) -> None:
         """Classify at this share of the full rate at most, at 0 a frame a second."""
-        self._governed_by = reason
         full_fps = min(self.controls.max_fps or math.inf, self.camera.fps)
         fps = governed_fps(rate_share, full_fps) if rate_share < 1 else 0.0
-        if fps != self._governed_fps:
-            self._governed_fps = fps
-            self._governed = RateGate(config.Gate(max_fps=fps))
+        self.governed = fps, reason
 
     def check(self, controls: Controls) -> None:
         """Raise ValueError unless these controls hold for this channel."""
@@ -212,6 +246,7 @@ class Channel:
             self._gates = self._gates_for(controls)
         if controls.region != before.region:
             self.classifier.look_at(camera_with(self.camera, controls))
+            self._region_is_new = True
         # What was seen before a pause says nothing of what is there after it.
         return self.lose(time.monotonic()) if controls.enabled != before.enabled else None
 
@@ -288,7 +323,8 @@ class Channel:
         self.classifier.close()
 
     def _gates_for(self, controls: Controls) -> tuple[Gate, ...]:
-        return open_gates(msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps))
+        gate = msgspec.structs.replace(self._settings.gate, max_fps=controls.max_fps)
+        return open_gates(gate, self)
 
     def _change(self, decision: Decision) -> LabelChange:
         previous = decision.previous

@@ -52,6 +52,10 @@ class Classifier:
         """From the next frame on, take the region, turn and crop of this camera."""
         self._preprocess = Preprocessor(self.description.inputs[0], camera)
 
+    def area(self, frame: Frame) -> tuple[float, float, float, float]:
+        """The part of the frame that the model sees: left, top, right, bottom as shares of it."""
+        return self._preprocess.area(frame.width, frame.height)
+
     @property
     def accelerator(self) -> Accelerator | None:
         """How the Edge TPU is, where the CPU may take over from it and back."""

@@ -29,6 +29,11 @@ from device.pipeline.groups import Groups, Rollup
 
 Scores = NDArray[np.float32]
 
+# The smoothed scores have come to rest when they differ by so little from what they were a
+# smoothing time ago, and a frame's own scores may be so far from them. A label that is nearer
+# than ``_SLACK`` to its end is in doubt.
+_REST, _BAND, _SLACK = 0.02, 0.1, 0.05
+
 
 class Decision(msgspec.Struct, frozen=True):
     """A change of the active label, as it happened at ``at``.
@@ -79,6 +84,10 @@ class Decider:
         self._over = np.zeros(len(kept), np.bool_)
         # 64 bits: at 30 frames a second, 32 would wrap in the third year.
         self._streak = np.zeros(len(kept), np.int64)
+        # The smoothed scores, smoothed once more: those of a while ago.
+        self._before: Scores = np.zeros(len(kept), np.float32)
+        self._deviation = 0.0
+        self._calm_frames = 0
         self._fresh = True
         self._active = -1
         self._idle = 0
@@ -117,6 +126,37 @@ class Decider:
         self._active, self._since = chosen, at
         return Decision(label, self.score, previous, held_s, at)
 
+    def skip(self, at: float) -> None:
+        """Take note of a frame at ``at`` that was not classified, as while the label is ``steady``.
+
+        Scores and counts stay as they are: only time moves on, so that the next frame weighs as
+        if none had been left out.
+        """
+        self._elapse(at)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the label stands: more frames like the last would change nothing.
+
+        The smoothed scores have come to rest, the last frames were close to them, and they are
+        further from any change than that.
+        """
+        if self.label is None or self._calm_frames < self._settings.min_frames:
+            return False
+        np.subtract(self._smoothed, self._before, out=self._scratch)
+        np.abs(self._scratch, out=self._scratch)
+        return float(self._scratch.max()) <= _REST and self._slack() >= max(_SLACK, self._deviation)
+
+    def _slack(self) -> float:
+        """How far all scores may move, each up or down, before the label might change."""
+        np.copyto(self._scratch, self._smoothed)
+        if self._active < 0:
+            return float(self._enter - self._scratch.max())
+        active = self._smoothed[self._active]
+        self._scratch[self._active] = 0
+        best = self._scratch.max()
+        return float(min(active - self._exit, max(self._enter - best, (active - best) / 2)))
+
     def retune(self, enter: float, exit_: float) -> None:
         """Go on with other thresholds; what is active stays while it is at ``exit_`` or over."""
         self._enter, self._exit = np.float32(enter), np.float32(exit_)
@@ -125,6 +165,7 @@ class Decider:
         """Forget everything, as when the camera was lost at ``at``: no stale label survives."""
         self.label = None
         self._fresh = True
+        self._calm_frames = 0
         self._smoothed.fill(0)
         self._streak.fill(0)
         self._active = -1
@@ -148,14 +189,21 @@ class Decider:
             # mode="clip" spares the copy that the default makes of its output.
             np.take(scores, self._rows, out=self._scores, mode="clip")
             scores = self._scores
-        if self._fresh or self._settings.smoothing_s == 0:
+        if self._fresh:
             np.copyto(self._smoothed, scores)
+            np.copyto(self._before, scores)
             self._fresh = False
             return
-        alpha = -math.expm1(-elapsed_s / self._settings.smoothing_s)
         np.subtract(scores, self._smoothed, out=self._scratch)
+        self._deviation = float(max(self._scratch.max(), -self._scratch.min()))
+        self._calm_frames = self._calm_frames + 1 if self._deviation <= _BAND else 0
+        smoothing_s = self._settings.smoothing_s
+        alpha = -math.expm1(-elapsed_s / smoothing_s) if smoothing_s else 1.0
         self._scratch *= np.float32(alpha)
         self._smoothed += self._scratch
+        np.subtract(self._smoothed, self._before, out=self._scratch)
+        self._scratch *= np.float32(alpha)
+        self._before += self._scratch
 
     def _choose(self) -> int | None:
         """The row that should be active, -1 for ``unknown``, or None to leave it as it is."""

@@ -31,6 +31,7 @@ from device.pipeline.channel import (
 from device.pipeline.classifier import Classifier
 from device.pipeline.duty import Duty
 from device.pipeline.governor import Governor
+from device.pipeline.motion import MotionDetector
 from device.pipeline.plan import (
     check_watched,
     configured_controls,
@@ -56,6 +57,7 @@ class Feed:
         self.channels: list[Channel] = []
         self.meters: list[CameraMeter] = []
         self.gives_frames = True
+        self.detector = MotionDetector()
         self._picture = PictureHealth() if camera.watch_picture else None
 
     def check_picture(self, frame: Frame) -> bool:
@@ -342,6 +344,7 @@ class Feeds:
                 classifier,
                 feed.supervisor,
                 meter,
+                feed.detector,
             )
         )
 

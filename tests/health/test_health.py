@@ -41,10 +41,11 @@ def test_a_new_meter_has_counted_nothing() -> None:
 
 def test_every_stage_is_reported_in_order() -> None:
     meter = CameraMeter("door", "synthetic", description())
+    meter.admit("", 0.125, 1.0, admitted=True)
     meter.add(STAGE_TIMES, decide_ms=0.25, total_ms=12.0, at=1.0)
     stages = meter.health(at=1.0).stages
     assert tuple(stages) == STAGES
-    assert [stages[name].mean_ms for name in STAGES] == [1.0, 10.0, 0.5, 0.25, 12.0]
+    assert [stages[name].mean_ms for name in STAGES] == [0.125, 1.0, 10.0, 0.5, 0.25, 12.0]
 
 
 def test_percentiles_are_nearest_ranks() -> None:

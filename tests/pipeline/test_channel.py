@@ -17,6 +17,7 @@ from device.health.meters import CameraMeter
 from device.library import catalog
 from device.node import Node
 from device.pipeline.channel import Channel
+from device.pipeline.motion import MotionDetector
 from device.pipeline.plan import configured_controls, shared_settings
 from device.sinks.record import RecordSink
 from tests.conftest import classifier_of, frame_of
@@ -123,6 +124,7 @@ def channel(colours: Callable[..., Path]) -> Iterator[Channel]:
         classifier,
         supervisor,
         CameraMeter(camera.name, camera.source, classifier.description),
+        MotionDetector(),
     )
     assert see(made) == "red"
     yield made
