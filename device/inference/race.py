@@ -15,7 +15,7 @@ import msgspec
 from device import config
 from device.errors import TrialError
 from device.inference.interpreter import Interpreter
-from device.inference.ranking import Times, median, pick
+from device.inference.ranking import Times, pick
 from device.inference.runtimes import Candidate, Runtime
 from device.inference.trial import Trial, serve, time_calls
 from device.library import tflite_file
@@ -94,7 +94,7 @@ class _Race:
         enough = {c: len(self.samples[c].ms) + count for c in running}
         while running:
             running = [c for c in running if self._turn(c, deadline)]
-            ran = {c: median(self.samples[c].ms) for c in running}
+            ran = {c: self.samples[c].median_ms for c in running}
             limit = _HOPELESS * min(ran.values(), default=0.0)
             running = [
                 c for c in running if ran[c] <= limit and len(self.samples[c].ms) < enough[c]
