@@ -42,9 +42,13 @@ def _plot(samples: Sequence[Sample], field: str, title: str) -> Drawing:
         cv2.line(picture, (_LEFT, level), (_RIGHT, level), _GRID, 1)
         _write(picture, f"{share * top:.0f}", (8, level + 5), 0.4)
     unit_s, unit = (DAY_S, "d") if at[-1] >= DAY_S else (60.0, "min")
-    for share in np.linspace(0, 1, 7):
-        name = f"{share * at[-1] / unit_s:.3g} {unit}"
-        _write(picture, name, (round(_LEFT + share * (_RIGHT - _LEFT)) - 14, _BOTTOM + 20), 0.4)
+    length = at[-1] / unit_s
+    parts = next((parts for parts in (6, 5, 4) if not length % parts), 6)
+    for share in np.linspace(0, 1, parts + 1):
+        name = f"{share * length:.3g} {unit}"
+        (width, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        left = round(_LEFT + share * (_RIGHT - _LEFT)) - width // 2
+        _write(picture, name, (min(left, _SIZE[0] - width), _BOTTOM + 20), 0.4)
     cv2.polylines(picture, [np.stack((x, y), 1).astype(np.int32)], False, _INK, 1, cv2.LINE_AA)
     return picture
 
