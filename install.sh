@@ -267,6 +267,7 @@ upgrade_from_archive() {
     check_archive
     check_signature
     unpack_archive
+    check_next_key
     hand_over
 }
 

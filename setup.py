@@ -1,9 +1,11 @@
 """Puts the models, labels and footage that come with labelcam into the wheel."""
 
+import os
 import shutil
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 
@@ -27,4 +29,22 @@ class BuildWithModels(build_py):
             )
 
 
-setup(cmdclass={"build_py": BuildWithModels})
+class SameBytes(bdist_wheel):
+    """Gives the same wheel wherever it is built: modes are not the checkout's, nor times.
+
+    The time of its files is SOURCE_DATE_EPOCH, or else 1980, where those of zip archives begin.
+    """
+
+    def run(self) -> None:
+        """Build the wheel."""
+        os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")
+        super().run()
+
+    def write_wheelfile(self, wheelfile_base: str, *args: str) -> None:
+        """Write the last of its files, and give all of them plain modes."""
+        super().write_wheelfile(wheelfile_base, *args)
+        for path in Path(wheelfile_base).parent.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+setup(cmdclass={"build_py": BuildWithModels, "bdist_wheel": SameBytes})

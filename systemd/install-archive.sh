@@ -3,9 +3,7 @@
 # sources this. systemd/pack-release.sh makes such a file, and minisign signs it.
 
 check_archive() { # and keep it where nobody else writes, on the disk: /tmp is memory on small machines
-    key=${config%/*}/release.pub
-    [[ -e $key ]] || key=$here/systemd/release.pub
-    [[ -e $key ]] || die 1 "there is no key to check $archive by; put the maker's minisign.pub at ${config%/*}/release.pub"
+    [[ -e $key ]] || die 1 "there is no key to check $archive by; put the maker's minisign.pub at $key"
     [[ -f $archive.minisig ]] || die 1 "$archive.minisig is missing, and only a signed release is taken"
     box=$(mktemp -d "$root/var/tmp/labelcam.XXXXXX")
     undo+=("rm -rf '$box'")
@@ -14,10 +12,11 @@ check_archive() { # and keep it where nobody else writes, on the disk: /tmp is m
 }
 
 check_signature() { # as minisign makes it: Ed25519 over the BLAKE2b of the file, then over that and the comment
-    [[ $(decoded "$key" 2 0 2) == Ed ]] || die 1 "$key is no public key of minisign"
+    is_key "$key" || die 1 "$key is no public key of minisign"
     [[ $(decoded "$box/signature" 2 0 2) == ED ]] || die 1 "$archive.minisig is no signature of minisign (0.10 or later)"
     [[ $(decoded "$box/signature" 2 2 8 | base64) == "$(decoded "$key" 2 2 8 | base64)" ]] ||
-        die 1 "$archive is signed with another key than $key; it is not taken"
+        die 1 "$archive is signed with another key than $key; it is not taken. If the maker's key has" \
+            'changed, take the release that brought the new one first'
     # The key as OpenSSL reads it: the header of RFC 8410, then its 32 bytes.
     { printf '\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00' && decoded "$key" 2 10 32; } >"$box/key"
     decoded "$box/signature" 2 10 64 >"$box/first"
@@ -28,6 +27,8 @@ check_signature() { # as minisign makes it: Ed25519 over the BLAKE2b of the file
     { signed "$box/digest" "$box/first" && signed "$box/comment" "$box/second"; } ||
         die 1 "$archive does not match its signature: altered, or damaged on the way; it is not taken"
 }
+
+is_key() { [[ $(decoded "$1" 2 0 2) == Ed && $(decoded "$1" 2 0 99 | wc -c) == 42 ]]; }
 
 decoded() { # FILE LINE FROM COUNT: bytes of a line in base64
     sed -n "$2p" "$1" | base64 -d 2>/dev/null | tail -c "+$(($3 + 1))" | head -c "$4"
@@ -50,10 +51,17 @@ unpack_archive() {
 
 version_in() { sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/device/__init__.py"; }
 
+check_next_key() { # which no later release could be checked by, were it not one
+    next_key=$box/unpacked/systemd/release.pub
+    [[ ! -e $next_key ]] || is_key "$next_key" || die 1 "$archive brings a release.pub that is no public key of minisign"
+}
+
 hand_over() { # to the installer that came with it
     local status=0
     "$box/unpacked/install.sh" --upgrade --offline "$box/unpacked/wheels" \
         ${dry_run:+--dry-run} ${runtime:+--runtime "$runtime"} || status=$?
+    # Signed along with the release: from here on no other key opens anything.
+    if ((status == 0)) && [[ -e $next_key ]]; then change place "$next_key" "$key"; fi
     rm -rf "$box"
     exit "$status"
 }

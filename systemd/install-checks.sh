@@ -6,6 +6,7 @@ root= # another one in tests
 opt=$root/opt/labelcam
 releases=$opt/releases
 config=$root/etc/labelcam/config.toml
+key=$root/etc/labelcam/release.pub # what signed releases are checked by
 state=$root/var/lib/labelcam
 password=$root/etc/credstore/labelcam.mqtt-password
 units=$root/etc/systemd/system
@@ -107,5 +108,5 @@ check_opt_space() {
 
 check_wheelhouse() {
     [[ -z $wheelhouse || -n $(find "$wheelhouse" -maxdepth 1 -name '*.whl' -print -quit 2>/dev/null) ]] ||
-        die 2 "--offline $wheelhouse holds no wheels; make it where there is a network: pip download --only-binary :all: -r requirements.txt -d DIR"
+        die 2 "--offline $wheelhouse holds no wheels; make it where there is a network: pip download --only-binary :all: -r systemd/requirements.lock -d DIR"
 }

@@ -75,9 +75,18 @@ link_packages() { # of the release before, with what was added to them: they tak
     fi
 }
 
+locked() { # the packages of the runtime, and none that only the other one brings
+    local without=
+    case $runtime in
+        tflite-runtime) without='ai-edge-litert|backports-strenum|flatbuffers|ml-dtypes|protobuf|tqdm' ;;
+        ai-edge-litert) without=tflite-runtime ;;
+    esac
+    sed -E "/^(${without:-none})==/,/[^\\]\$/d" "$release/systemd/requirements.lock"
+}
+
 install_wheels() {
-    local options=(-q --only-binary ':all:' -r "$venv/requirements.txt")
-    requirements >"$venv/requirements.txt"
+    local options=(-q --only-binary ':all:' --require-hashes -r "$venv/requirements.lock")
+    locked >"$venv/requirements.lock"
     echo "$runtime" >"$release/.runtime"
     say 'Installing its Python packages: some minutes on a small board'
     [[ -z $wheelhouse ]] || options+=(--no-index --find-links "$wheelhouse")

@@ -68,6 +68,8 @@ choose_unit() { # the screen's where that is the one that runs, or will at the n
 
 configuration() {
     [[ -e $config ]] || change install -D -o root -g labelcam -m 640 "$here/systemd/config.toml" "$config"
+    # Later ones come with what is signed by this one.
+    [[ -e $key || ! -e $here/systemd/release.pub ]] || change place "$here/systemd/release.pub" "$key"
 }
 
 verify_units() {

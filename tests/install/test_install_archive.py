@@ -1,6 +1,6 @@
 """install.sh takes a release from one file that is signed as minisign does, and no other.
 
-Keys and signatures are OpenSSL's here; tests/lab/service.sh has minisign make them.
+Keys and signatures are OpenSSL's here, and in one test minisign's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.install.test_install_service import System
 
 pytestmark = pytest.mark.slow
 
-TOOLS = ["b2sum", "base64", "head", "openssl", "tar"]
+TOOLS = ["b2sum", "base64", "head", "openssl", "tar", "wc"]
 
 
 class Maker:
@@ -73,15 +73,19 @@ class Board(System):
         self.signature = folder / "the release.tar.minisig"
         self.pack("1.2.0")
 
-    def pack(self, version: str) -> None:
+    def pack(self, version: str, signer: Maker | None = None, brings: str = "") -> None:
         """The checkout as a release of this version, with a wheel; the checkout stays."""
         self.version(version)
         (self.checkout / "wheels").mkdir(exist_ok=True)
         (self.checkout / "wheels/x.whl").touch()
+        next_key = self.checkout / "systemd/release.pub"
+        if brings:
+            next_key.write_text(brings)
         subprocess.run(["tar", "-C", self.folder, "-cf", self.file, "check out"], check=True)
+        next_key.unlink(missing_ok=True)
         shutil.rmtree(self.checkout / "wheels")
         self.version("1.1.0")
-        self.maker.sign(self.file)
+        (signer or self.maker).sign(self.file)
 
     def left(self) -> set[str]:
         """What installing left in the folder for it."""
@@ -157,3 +161,100 @@ def test_no_other_file_is_taken(
     assert board.files() == before
     assert board.link("current") == "1.1.0"
     assert board.left() == set()
+
+
+@pytest.fixture
+def rotated(board: Board) -> Board:
+    """Release 1.2.0, of the old key, has brought the stranger's as the new one."""
+    board.pack("1.2.0", brings=board.stranger.public)
+    board.well("--upgrade", str(board.file))
+    assert board.public.read_text() == board.stranger.public
+    return board
+
+
+def test_the_new_key_opens_what_comes_after_it(rotated: Board) -> None:
+    rotated.pack("1.3.0", rotated.stranger)
+    rotated.well("--upgrade", str(rotated.file))
+    assert rotated.link("current") == "1.3.0"
+    assert rotated.public.read_text() == rotated.stranger.public
+
+
+def _alter_what_is_new(board: Board) -> None:
+    board.pack("1.3.0", board.stranger)
+    _alter_file(board)
+
+
+def _sign_by_a_third(board: Board) -> None:
+    board.pack("1.3.0", Maker(board.folder, b"third  3"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda b: b.pack("1.3.0"), ["signed with another key", "brought the new one first"]),
+        (lambda b: b.pack("1.3.0", brings=b.maker.public), ["signed with another key"]),
+        (_sign_by_a_third, ["signed with another key"]),
+        (_alter_what_is_new, ["does not match its signature"]),
+        (lambda b: b.pack("1.1.9", b.stranger), ["is 1.1.9, older than 1.2.0"]),
+    ],
+)
+def test_after_a_rotation_the_old_key_opens_nothing(
+    rotated: Board, damage: Callable[[Board], object], words: list[str]
+) -> None:
+    damage(rotated)
+    before = rotated.files()
+    check_failure(rotated.run("--upgrade", str(rotated.file)), 1, *words)
+    assert rotated.files() == before
+
+
+def test_a_rollback_does_not_bring_the_old_key_back(rotated: Board) -> None:
+    rotated.well("--rollback")
+    assert rotated.link("current") == "1.1.0"
+    assert rotated.public.read_text() == rotated.stranger.public
+
+
+@pytest.mark.parametrize(
+    ("signer", "brings", "words"),
+    [
+        # Signed by who is not trusted: the key in it is not even looked at.
+        ("stranger", "stranger", "signed with another key"),
+        ("maker", "not a key\n", "brings a release.pub that is no public key"),
+    ],
+)
+def test_no_other_key_is_brought(board: Board, signer: str, brings: str, words: str) -> None:
+    key = board.stranger.public if brings == "stranger" else brings
+    board.pack("1.2.0", getattr(board, signer), key)
+    before = board.files()
+    check_failure(board.run("--upgrade", str(board.file)), 1, words)
+    assert board.files() == before
+
+
+def test_a_release_that_fails_leaves_the_key(board: Board) -> None:
+    board.pack("1.2.0", brings=board.stranger.public)
+    board.env["FAKE_DOCTOR"] = "1"
+    assert board.run("--upgrade", str(board.file)).returncode == 1
+    assert board.public.read_text() == board.maker.public
+
+
+def test_the_first_key_comes_with_the_first_release_and_stays(board: Board) -> None:
+    board.public.unlink()
+    (board.checkout / "systemd/release.pub").write_text(board.maker.public)
+    board.well()
+    assert board.public.read_text() == board.maker.public
+    (board.checkout / "systemd/release.pub").write_text(board.stranger.public)
+    board.well()
+    assert board.public.read_text() == board.maker.public
+
+
+def test_what_minisign_signs_is_taken(board: Board) -> None:
+    if not shutil.which("minisign"):
+        pytest.skip("minisign is not installed: apt-get install minisign")
+    secret = str(board.folder / "real.key")
+    board.signature.unlink()
+    for arguments in (
+        ["-G", "-W", "-f", "-p", str(board.public), "-s", secret],
+        ["-S", "-s", secret, "-m", str(board.file)],
+    ):
+        subprocess.run(["minisign", *arguments], check=True, capture_output=True)
+    board.well("--upgrade", str(board.file))
+    assert board.link("current") == "1.2.0"

@@ -407,7 +407,7 @@ def test_upgrade_keeps_the_runtime_that_was_asked_for(system: System) -> None:
     releases = system.root / "opt/labelcam/releases"
 
     def has_litert(release: str) -> bool:
-        return "\nai-edge-litert" in (releases / release / "venv/requirements.txt").read_text()
+        return "\nai-edge-litert" in (releases / release / "venv/requirements.lock").read_text()
 
     system.well("--runtime", "tflite-runtime")
     (releases / "1.0.0/venv/lib/python3.11/site-packages/added").mkdir()

@@ -12,33 +12,53 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    # Of the files that git has, so that nothing which lies about gets in.
+def copy_checkout(target: Path, umask: int, mtime: int) -> Path:
+    """Copy the files that git has, so that nothing which lies about gets in."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT, capture_output=True, check=False,
     )  # fmt: skip
     names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
-    for name in names or ["setup.py", "pyproject.toml", "requirements.txt", "README.md"]:
-        target = folder / "source" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_file():
-            shutil.copy2(ROOT / name, target)
     if not names:
-        for part in ("device", "models"):
-            shutil.copytree(ROOT / part, folder / "source" / part)
+        tops = ["device", "models", "systemd", "install.sh", "LICENSE", "CHANGELOG.md"]
+        tops += ["setup.py", "pyproject.toml", "requirements.txt", "README.md", "MANIFEST.in"]
+        found = [path for top in tops for path in (ROOT / top, *(ROOT / top).rglob("*"))]
+        names = [str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts]
+    for name in names:
+        copy = target / name
+        if (ROOT / name).is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy)
+            copy.chmod(((ROOT / name).stat().st_mode | 0o066) & 0o777 & ~umask)
+            os.utime(copy, (mtime, mtime))
+    return target
+
+
+def build(folder: Path, umask: int, mtime: int) -> Path:
+    """Build the wheel of a copy of the checkout that was made with this umask, at this time."""
+    source = copy_checkout(folder / "source", umask, mtime)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q",
-         "-w", str(folder), str(folder / "source")],
+         "-w", folder, source],
         check=True,
         capture_output=True,
+        umask=umask,
+        env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"},
     )  # fmt: skip
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"), 0o022, 1_600_000_000)
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+        archive.extractall(wheel.parent / "site")
+    return wheel.parent / "site"
 
 
 def labelcam(site: Path, state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,3 +89,10 @@ def test_it_runs_the_footage_and_labels_pictures(unpacked: Path, tmp_path: Path)
 def test_it_has_no_tools_to_make_models(unpacked: Path) -> None:
     assert not list((unpacked / "device" / "_models").rglob("*.py"))
     assert (unpacked / "device" / "sinks" / "web" / "page" / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_two_builds_give_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "elsewhere", 0o077, 1_650_000_000)
+    assert again.name == wheel.name
+    assert again.read_bytes() == wheel.read_bytes()

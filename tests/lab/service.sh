@@ -55,13 +55,14 @@ everything() { # every file, user and unit that an installation could leave
     systemctl list-unit-files --no-legend 'labelcam*' || true
 }
 
-wheels() { # once for each set of requirements; the folder outlives the guest
+wheels() { # once for each lock; the folder outlives the guest
     local stamp
-    stamp=$(sha256sum <"$checkout/requirements.txt")
+    stamp=$(sha256sum <"$checkout/systemd/requirements.lock")
     [[ $stamp != "$(cat /wheels/.stamp 2>&1)" ]] || return 0
     python3 -m venv /tmp/fetch
     rm -rf /wheels/*
-    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels -r "$checkout/requirements.txt" six
+    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels -r "$checkout/systemd/requirements.lock"
+    /tmp/fetch/bin/pip download -q --only-binary :all: -d /wheels six
     echo "$stamp" >/wheels/.stamp
 }
 
@@ -487,11 +488,12 @@ pack() { # VERSION KEY: /srv/VERSION.tar, signed
 archive() { # one signed file, and no network
     local key file=/srv/9.0.7.tar
     for key in ours theirs; do minisign -G -W -p "/srv/$key.pub" -s "/srv/$key.key" >/dev/null; done
-    /opt/labelcam/current/venv/bin/python -m pip uninstall -q -y six
-    echo six >>"$checkout/requirements.txt"
+    /opt/labelcam/current/venv/bin/python -m pip uninstall -q -y tomlkit
     pack 9.0.3 ours
     pack 9.0.8 theirs
+    cp /srv/theirs.pub "$checkout/systemd/release.pub"
     pack 9.0.7 ours
+    rm "$checkout/systemd/release.pub"
     refused 'there is no key' "$checkout/install.sh" --upgrade "$file"
     cp /srv/ours.pub /etc/labelcam/release.pub
     refused 'signed with another key' "$checkout/install.sh" --upgrade /srv/9.0.8.tar
@@ -508,7 +510,9 @@ archive() { # one signed file, and no network
     runs 9.0.6 || fail 'a refused archive has changed something'
     unshare --net "$checkout/install.sh" --upgrade "$file" || fail 'upgrade from an archive'
     runs 9.0.7 || fail 'not upgraded from the archive'
-    /opt/labelcam/current/venv/bin/python -c 'import six' || fail 'its wheels were not taken'
+    /opt/labelcam/current/venv/bin/python -c 'import tomlkit' || fail 'its wheels were not taken'
+    cmp /srv/theirs.pub /etc/labelcam/release.pub || fail 'the key that it brought was not taken'
+    refused 'signed with another key' "$checkout/install.sh" --upgrade "$file"
     ! compgen -G '/var/tmp/labelcam.*' || fail 'what was unpacked is still there'
 }
 
