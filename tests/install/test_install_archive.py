@@ -62,6 +62,7 @@ class Board(System):
         for tool in TOOLS:
             if not (self.bin / tool).exists():
                 (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        self.program("logger", 'echo "${*: -1}" >>"$FAKE_LOG"')
         self.folder = folder
         self.maker = Maker(folder, b"12345678")
         self.stranger = Maker(folder, b"87654321")
@@ -202,9 +203,13 @@ def test_after_a_rotation_the_old_key_opens_nothing(
     rotated: Board, damage: Callable[[Board], object], words: list[str]
 ) -> None:
     damage(rotated)
+    rotated.done()
     before = rotated.files()
     check_failure(rotated.run("--upgrade", str(rotated.file)), 1, *words)
     assert rotated.files() == before
+    (line,) = rotated.done()
+    assert line.startswith("security: refused: ")
+    assert words[0] in line
 
 
 def test_a_rollback_does_not_bring_the_old_key_back(rotated: Board) -> None:
