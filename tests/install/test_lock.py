@@ -102,7 +102,7 @@ def test_a_runtime_alone_leaves_out_what_only_the_other_brings(
     assert without not in kept
     for name in names:
         brought_by = re.findall(
-            rf"^{name}==.*?\n    # via(.*?)(?=\n[^ ]|\Z)", LOCK.read_text(), re.MULTILINE | re.DOTALL
+            rf"(?ms)^{name}==.*?\n    # via(.*?)(?=\n[^ ]|\Z)", LOCK.read_text()
         )
         asked_for_by = set(re.findall(r"-r requirements.txt|[\w-]+", " ".join(brought_by)))
         if name in kept:
