@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One file that upgrades boards without a network: this checkout, and its packages for them; and
 # beside it the bill of materials, labelcam-VERSION.cdx.json. docs/releases.md has all of a release.
-# usage: PYTHON=python3.11 systemd/pack-release.sh FILE.tar --platform=manylinux_2_{17..36}_aarch64
+# usage: PYTHON=python3.11 systemd/pack-release.sh FILE.tar --platform=manylinux{2014,_2_{17..36}}_aarch64
 #        minisign -S -s YOUR.key -m FILE.tar          and on the board, with FILE.tar.minisig beside it:
 #        sudo ./install.sh --upgrade FILE.tar
 # PYTHON is of the board's version, 36 of its C library; what follows FILE goes to pip download.
