@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from device.frames import Frame
+from device.frames import Blocks, Frame
 
 CameraState = Literal["starting", "live", "stalled", "lost", "ended"]
 
@@ -64,7 +64,8 @@ class Observation(msgspec.Struct, frozen=True):
     decider's, smoothed over time, ``label`` being None until it has decided for the first
     time; ``latency_ms`` is from capture to here. ``change`` is the change that this frame
     made, if any. ``snapshot`` is the picture that was asked for: a still as large as the camera
-    gives it, which was not classified, or the frame itself.
+    gives it, which was not classified, or the frame itself. ``look`` is why it was classified,
+    and ``moved`` what moved in it, in the sensor's own picture; None where nobody looked for that.
     """
 
     camera: str
@@ -77,6 +78,8 @@ class Observation(msgspec.Struct, frozen=True):
     at: float
     change: LabelChange | None = None
     snapshot: Frame | None = None
+    look: Look = ""
+    moved: Blocks | None = None
 
 
 class Tensor(msgspec.Struct, frozen=True):

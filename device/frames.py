@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+# Which parts of a picture moved, (rows, columns).
+Blocks = NDArray[np.bool_]
 
 # Of a picture, in pixels.
 SIDE_MAX = 8192

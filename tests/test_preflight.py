@@ -55,7 +55,7 @@ def test_a_running_device_refuses_what_would_end_it(
         'camera.source = "pi"': "camera pi: needs libcamera",
         'camera.source = "usb:webcam"': "is no USB id",
         'camera.source = "replay:"': "is no replay",
-        'camera.source = "https://camera.invalid/"': "cannot verify who sends",
+        'camera.source = "rtsps://camera.invalid/"': "cannot verify who sends",
         'camera.source = "gopher://camera.invalid/"': "is not a camera",
         'camera = {source = "synthetic", controls = {hdr = true}}': "only a Raspberry Pi's camera",
         'decide = {groups = "everyday", allow = ["catt"]}': "'catt' is no label of the model",

@@ -170,6 +170,8 @@ class Channel:
             at=now,
             change=self._change(decision) if decision else None,
             snapshot=self._take_snapshot(frame),
+            look=self._meter.look,
+            moved=motion.blocks if (motion := self.motion(frame)) else None,
         )
 
     def _admits(self, frame: Frame) -> bool:

@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from device.frames import Frame, PixelFormat, Pixels
+from device.frames import Blocks, Frame, PixelFormat, Pixels
 
 ROWS, COLUMNS = 30, 40
 
 # A rectangle as shares of the picture: left, top, right, bottom.
 Area = tuple[float, float, float, float]
-Blocks = NDArray[np.bool_]
 _Values = NDArray[np.float32]
 
 # Averaged in two steps, the second at a whole ratio: INTER_AREA at an uneven one takes ten times

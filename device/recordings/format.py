@@ -34,7 +34,11 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A label of a frame; ``at_s`` is since the first, ``layout`` a PixelFormat's name."""
+    """A label of a frame; ``at_s`` is since the first, ``layout`` a PixelFormat's name.
+
+    ``look`` is why the frame was classified, as the gate had it; those that it left out are not
+    in a recording.
+    """
 
     file: str
     at_s: float
@@ -45,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
     label: str | None
     score: float
     predictions: tuple[Prediction, ...]
+    look: str = ""
 
 
 def entries(folder: Path, source: str) -> Generator[Entry, None, None]:

@@ -39,11 +39,16 @@ def upright(frame: Frame, rotate: int, mirror: bool, longest_px: int = 0) -> Ima
             max(1, round(frame.height * longest_px / longest)),
         )
         pixels = _array(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    return turned(pixels, rotate, mirror)
+
+
+def turned(picture: Image, rotate: int, mirror: bool) -> Image:
+    """The picture, uint8, of any number of channels, rotated clockwise and then mirrored."""
     if rotate:
-        pixels = _array(cv2.rotate(pixels, ROTATIONS[rotate]))
+        picture = _array(cv2.rotate(picture, ROTATIONS[rotate]))
     if mirror:
-        pixels = _array(cv2.flip(pixels, 1))
-    return pixels
+        picture = _array(cv2.flip(picture, 1))
+    return picture
 
 
 def jpeg(picture: Image, quality: int) -> bytes:

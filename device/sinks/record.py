@@ -88,6 +88,7 @@ class RecordSink:
                 observation.label,
                 round(observation.score, 4),
                 observation.predictions[:_PREDICTIONS],
+                observation.look,
             )
         )
 

@@ -92,6 +92,9 @@ def test_what_was_recorded_changes_its_labels_in_the_same_way_each_time(
     assert first.changed == second.changed
     assert first.scores == second.scores
     assert len(first.scores) == len(lines) - 1, "no frame was left out"
+    looks = [entry.look for entry in form.entries(folder, "it")]
+    assert looks[0] == "moving"
+    assert set(looks) <= {"moving", "settling", "re-check"}
 
 
 @pytest.mark.slow

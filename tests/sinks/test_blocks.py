@@ -1,8 +1,12 @@
 """Pictures in half blocks."""
 
+import msgspec
 import numpy as np
+import pytest
 
-from device.sinks.terminal.blocks import half_blocks, size
+from device.frames import Frame, PixelFormat
+from device.sinks.terminal.blocks import BlockPicture, half_blocks, size
+from tests.sinks.examples import observation
 
 RED, GREEN = [0, 0, 255], [0, 255, 0]
 
@@ -22,3 +26,17 @@ def test_cells_are_two_pixels_and_colours_are_sent_once() -> None:
     assert half_blocks(picture, 3, 1, true_colour=False) == [
         "\x1b[38;5;196m\x1b[48;5;46m▀▀\x1b[38;5;46m▀\x1b[0m"
     ]
+
+
+def test_what_moved_is_tinted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    frame = Frame(pixels, PixelFormat.BGR, 40, 30, number=0, captured_at=0.0)
+    moved = np.zeros((30, 40), np.bool_)
+    moved[:, 20:] = True
+    seen = msgspec.structs.replace(observation(), frame=frame, moved=moved)
+    (row, *_) = BlockPicture(())(seen, 40, 15)
+    left, _, right = row.partition("▀" * 20)
+    assert "38;2;0;0;0m" in left
+    assert "38;2;120;104;0m" in right
+    assert not pixels.any()

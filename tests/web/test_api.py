@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +40,21 @@ def test_the_state(view: View) -> None:
     assert found["changes"][0]["at"].endswith("Z")
     assert 0 <= found["changes"][0]["age_s"] < PATIENCE_S
     assert found["health"]["vitals"]["rss_mb"] > 1
+
+
+def test_what_moved_is_told_upright(open_view: Open) -> None:
+    view = open_view(config.Camera(name="camera", rotate=90, mirror=True))
+    moved = np.zeros((30, 40), np.bool_)
+    moved[0, 0] = moved[29, 1] = True
+    view.sink.observe(msgspec.structs.replace(observation(), look="moving", moved=moved))
+    (camera,) = view.ask("/api/state").json["cameras"]
+    assert camera["moved_columns"] == 30
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(camera["moved"]), np.uint8)).reshape(40, 30)
+    # A quarter clockwise the first row is the last column, in a mirror the first again.
+    assert {tuple(at) for at in np.argwhere(bits).tolist()} == {(0, 0), (1, 29)}
+    view.sink.observe(observation())
+    (camera,) = view.ask("/api/state").json["cameras"]
+    assert (camera["moved"], camera["moved_columns"]) == ("", 0)
 
 
 def test_before_anything_was_seen(open_view: Open) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device import config
 from device.events import Observation
-from device.recordings.rendering import Image, upright
+from device.recordings.rendering import Image, turned, upright
 
 _RESET = "\x1b[0m"
 # Between the levels of xterm's colour cube, which are 0, 95, 135, 175, 215 and 255.
@@ -37,10 +37,22 @@ class BlockPicture:
             return self._rows
         camera = self._cameras.get(seen.camera, config.Camera())
         picture = upright(seen.frame, camera.rotate, camera.mirror, _PICTURE_PX)
+        if seen.moved is not None and seen.moved.any():
+            moved = turned(seen.moved.view(np.uint8), camera.rotate, camera.mirror)
+            picture = _tinted(picture, moved)
         across, down = size(picture, columns, rows)
         self._rows = half_blocks(picture, across, down, true_colour=self._true_colour)
         self._key, self._made_at = key, now
         return self._rows
+
+
+def _tinted(picture: Image, moved: Image) -> Image:
+    """The picture with what moved in it half in yellow."""
+    wide, high = picture.shape[1], picture.shape[0]
+    where = np.asarray(cv2.resize(moved, (wide, high), None, 0, 0, cv2.INTER_NEAREST), np.bool_)
+    tinted = picture.copy()
+    tinted[where] = tinted[where] // 2 + np.array((0, 110, 127), np.uint8)
+    return tinted
 
 
 def size(picture: Image, columns: int, rows: int) -> tuple[int, int]:

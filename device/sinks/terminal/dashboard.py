@@ -100,7 +100,7 @@ class Dashboard:
 
     def _header(self, shown: str | None, camera: CameraHealth | None, width: int) -> _Line:
         name = f"labelcam  {printable(shown)}" if shown else "labelcam"
-        rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
+        rate = f"{camera.look}  {camera.fps:.1f} fps".lstrip() if camera and camera.stages else ""
         if self.health and self.health.vitals.temperature_c is not None:
             degree = "°" if self._glyphs is not ASCII else " "
             rate = f"{self.health.vitals.temperature_c:.0f}{degree}C  {rate}".rstrip()

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from device import __version__, config
 from device.control.table import CONTROLS, limits
 from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation, Prediction
 from device.frames import Frame
 from device.health import vitals
+from device.recordings.rendering import turned
 from device.sinks.wire import change_fields, iso
 from device.system.text import one_line
 
@@ -32,7 +34,9 @@ class View(msgspec.Struct, frozen=True):
     """What one camera, or one region of it, sees; ``label`` is None until it was decided.
 
     ``since_s`` is how long the label has been the active one. ``region`` is the part of the
-    upright picture that is looked at, [left, top, right, bottom] as shares of it.
+    upright picture that is looked at, [left, top, right, bottom] as shares of it. ``moved`` are
+    the blocks of the upright picture that moved, row after row of ``moved_columns``, a bit each,
+    in hexadecimal; empty where nothing did.
     """
 
     name: str
@@ -42,6 +46,8 @@ class View(msgspec.Struct, frozen=True):
     predictions: tuple[Prediction, ...]
     latency_ms: float
     region: tuple[float, float, float, float]
+    moved: str = ""
+    moved_columns: int = 0
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -220,6 +226,7 @@ class WebState:
         observation = self._observations.get(camera.name) if on_duty else None
         healths = self.device.cameras if self.device else ()
         controls = next((c.controls for c in healths if c.name == camera.name), None)
+        moved, columns = _moved(observation, camera)
         return View(
             name=camera.name,
             label=change.label if change else observation.label if observation else None,
@@ -228,6 +235,8 @@ class WebState:
             predictions=observation.predictions[:_PREDICTIONS] if observation else (),
             latency_ms=round(observation.latency_ms, 2) if observation else 0.0,
             region=controls.region if controls else camera.region,
+            moved=moved,
+            moved_columns=columns,
         )
 
 
@@ -256,6 +265,13 @@ class _RecentLog(logging.Handler):
             for _, level, text, at in new
         )
         return lines, new[-1][0] if new else number
+
+
+def _moved(observation: Observation | None, camera: config.Camera) -> tuple[str, int]:
+    if observation is None or observation.moved is None or not observation.moved.any():
+        return "", 0
+    blocks = turned(observation.moved.view(np.uint8), camera.rotate, camera.mirror)
+    return np.packbits(blocks).tobytes().hex(), blocks.shape[1]
 
 
 def _change(change: LabelChange) -> Change:

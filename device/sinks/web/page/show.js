@@ -29,9 +29,28 @@ export function showVerdict({ state, camera }) {
   const seen = view.predictions.some((one) => one.label === view.label);
   $("label").dataset.sure = known && seen ? "yes" : "no";
   const since = view.since_s === null ? "" : `for ${span(view.since_s)}`;
-  write($("sure"), known ? [`score ${view.score.toFixed(2)}`, since].filter(Boolean).join(", ") : (health?.problem ?? ""));
+  const facts = [`score ${view.score.toFixed(2)}`, since, health?.look].filter(Boolean);
+  write($("sure"), known ? facts.join(", ") : (health?.problem ?? ""));
+  showMoved(why ? "" : view.moved, view.moved_columns);
   showScores(why ? [] : view.predictions, view.label);
   showVeil(state, view, why);
+}
+
+// The blocks that moved, a bit each, row after row.
+function showMoved(hex, columns) {
+  const canvas = $("moved");
+  canvas.hidden = !hex;
+  if (!hex) return;
+  canvas.width = columns;
+  canvas.height = (hex.length * 4) / columns;
+  const ink = canvas.getContext("2d");
+  ink.fillStyle = "rgb(255 214 0 / .35)";
+  [...hex].forEach((digit, n) => {
+    for (let bit = 0; bit < 4; bit++) {
+      const at = 4 * n + bit;
+      if ((parseInt(digit, 16) >> (3 - bit)) & 1) ink.fillRect(at % columns, Math.floor(at / columns), 1, 1);
+    }
+  });
 }
 
 function notLooking(view, health) {
