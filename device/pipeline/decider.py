@@ -29,10 +29,15 @@ from device.pipeline.groups import Groups, Rollup
 
 Scores = NDArray[np.float32]
 
-# The smoothed scores have come to rest when they differ by so little from what they were a
-# smoothing time ago, and a frame's own scores may be so far from them. A label that is nearer
-# than ``_SLACK`` to its end is in doubt.
-_REST, _BAND, _SLACK = 0.02, 0.1, 0.05
+# A label is in doubt where it is nearer to its end than ``_SLACK``, where a frame's own scores are
+# further than ``_BAND`` from the smoothed ones, or where those still move: they differ by more than
+# ``_REST`` from what they were a smoothing time ago. A label that is far from its end may have the
+# given shares of that way instead.
+_SLACK = 0.05
+_BAND, _BAND_SHARE = 0.1, 0.5
+_REST, _REST_SHARE = 0.02, 0.125
+# What is left of a deviation with the next frame.
+_FADE = 0.8
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -86,8 +91,7 @@ class Decider:
         self._streak = np.zeros(len(kept), np.int64)
         # The smoothed scores, smoothed once more: those of a while ago.
         self._before: Scores = np.zeros(len(kept), np.float32)
-        self._deviation = 0.0
-        self._calm_frames = 0
+        self._deviation = 1.0
         self._fresh = True
         self._active = -1
         self._idle = 0
@@ -141,11 +145,14 @@ class Decider:
         The smoothed scores have come to rest, the last frames were close to them, and they are
         further from any change than that.
         """
-        if self.label is None or self._calm_frames < self._settings.min_frames:
+        if self.label is None:
+            return False
+        slack = self._slack()
+        if slack < _SLACK or self._deviation > max(_BAND, _BAND_SHARE * slack):
             return False
         np.subtract(self._smoothed, self._before, out=self._scratch)
         np.abs(self._scratch, out=self._scratch)
-        return float(self._scratch.max()) <= _REST and self._slack() >= max(_SLACK, self._deviation)
+        return float(self._scratch.max()) <= max(_REST, _REST_SHARE * slack)
 
     def _slack(self) -> float:
         """How far all scores may move, each up or down, before the label might change."""
@@ -165,7 +172,7 @@ class Decider:
         """Forget everything, as when the camera was lost at ``at``: no stale label survives."""
         self.label = None
         self._fresh = True
-        self._calm_frames = 0
+        self._deviation = 1.0
         self._smoothed.fill(0)
         self._streak.fill(0)
         self._active = -1
@@ -195,8 +202,8 @@ class Decider:
             self._fresh = False
             return
         np.subtract(scores, self._smoothed, out=self._scratch)
-        self._deviation = float(max(self._scratch.max(), -self._scratch.min()))
-        self._calm_frames = self._calm_frames + 1 if self._deviation <= _BAND else 0
+        deviation = float(max(self._scratch.max(), -self._scratch.min()))
+        self._deviation = max(deviation, _FADE * self._deviation)
         smoothing_s = self._settings.smoothing_s
         alpha = -math.expm1(-elapsed_s / smoothing_s) if smoothing_s else 1.0
         self._scratch *= np.float32(alpha)

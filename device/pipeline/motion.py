@@ -27,7 +27,7 @@ _TO_GREY = {PixelFormat.BGR: cv2.COLOR_BGR2GRAY, PixelFormat.RGB: cv2.COLOR_RGB2
 # So many frames make the background.
 _MEMORY = 50
 # A block has moved when it is so many standard deviations, and grey values, off its background.
-_DEVIATIONS, _GREYS = 6.0, 4.0
+_DEVIATIONS, _GREYS = 5.0, 3.0
 # Rounding to grey values alone is a variance of 1/12.
 _VARIANCE_MIN, _VARIANCE_MAX = 0.1, 400.0
 # What has moved becomes background and noise more slowly: a car that is parked, leaves.
@@ -69,13 +69,13 @@ class Motion:
         rows = slice(int(top * ROWS), math.ceil(bottom * ROWS))
         columns = slice(int(left * COLUMNS), math.ceil(right * COLUMNS))
         part = self.blocks[rows, columns]
-        number = np.count_nonzero(part)
-        if number < max(1.0, _SHARE * part.size):
+        needed = max(1, round(_SHARE * part.size))
+        if np.count_nonzero(part) < needed:
             return False
         if part.size < _LARGE:
             return True
         together = cv2.medianBlur(np.ascontiguousarray(part).view(np.uint8), 3)
-        return np.count_nonzero(together) >= _SHARE * part.size
+        return np.count_nonzero(together) >= needed
 
 
 class MotionDetector:

@@ -170,3 +170,52 @@ def test_hours_and_a_camera_that_is_switched_off_meanwhile(channel: Channel) -> 
     assert words(channel.keep_hours(now + 60, on_duty=True)) == [("off-duty", "unavailable")]
     assert channel.apply(on) is None
     assert see(channel) == "red"
+
+
+BEGUN_AT = time.monotonic()
+
+
+def red(number: int, colour: int = 2) -> Frame:
+    """A plain frame, red or of another channel, ten a second."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[..., colour] = 255
+    return frame_of(pixels, at=BEGUN_AT + 60 + number / 10)
+
+
+class TestAtRest:
+    """The channel of a live camera whose picture is plain red, ten frames a second."""
+
+    @pytest.fixture
+    def resting(self, channel: Channel) -> Channel:
+        for number in range(100):
+            channel.process(red(number))
+        return channel
+
+    def test_few_frames_are_classified_and_health_says_so(self, resting: Channel) -> None:
+        resting.update_meter()
+        health = resting._meter.health(time.monotonic())
+        assert health.look in ("settled", "re-check")
+        assert health.classified < 20
+        assert health.work_share == health.classified / 101
+        assert health.classified_per_minute > 0
+        assert "gate" in health.stages
+
+    def test_a_snapshot_is_the_next_frame(self, resting: Channel) -> None:
+        assert resting.process(red(101)) is None
+        resting.request_snapshot()
+        observation = resting.process(red(102))
+        assert observation is not None
+        assert observation.snapshot is observation.frame
+        assert resting.process(red(103)) is None
+
+    def test_another_region_is_looked_at_at_once(self, resting: Channel) -> None:
+        controls = msgspec.structs.replace(resting.controls, region=(0.0, 0.0, 0.5, 0.5))
+        resting.apply(controls)
+        assert resting.process(red(101)) is not None
+        assert resting.process(red(102)) is None
+
+    def test_another_colour_is_another_label_within_a_frame(self, resting: Channel) -> None:
+        observation = resting.process(red(101, colour=0))
+        assert observation is not None
+        assert observation.change is not None
+        assert observation.change.label == "blue"

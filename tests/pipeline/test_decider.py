@@ -366,3 +366,66 @@ def test_a_steady_picture_is_decided_once_and_for_its_best_label(
     expected = max(over)[2] if over else "unknown"
     assert [d.label for d in said] == [expected]
     assert said[0].at == (decide.min_frames - 1) / 8
+
+
+def steady_after(decider: Decider, scores: Sequence[Scores]) -> list[bool]:
+    """Whether the label stands, after each of the frames."""
+    steady = []
+    for number, one in enumerate(scores):
+        decider.update(one, number * FRAME_S)
+        steady.append(decider.steady)
+    return steady
+
+
+def test_a_label_that_has_settled_stands() -> None:
+    decider = Decider(settings(smoothing_s=0.5, min_frames=3), NAMES)
+    steady = steady_after(decider, [CAT] * 40)
+    assert not any(steady[:3])
+    assert all(steady[15:])
+
+
+def test_no_label_stands_while_the_scores_move() -> None:
+    decider = Decider(settings(smoothing_s=0.5), NAMES)
+    steady = steady_after(decider, [CAT] * 40 + [DOG] * 60)
+    assert steady[39]
+    assert not any(steady[40:52])
+    assert all(steady[80:])
+
+
+@pytest.mark.parametrize("scores", [row(0.52, 0.48, 0), row(0.47, 0, 0), row(0.32, 0, 0)])
+def test_a_label_that_is_near_its_end_does_not_stand(scores: Scores) -> None:
+    # A rival as high, nothing that nearly qualifies, a label that is nearly over.
+    decider = Decider(settings(), NAMES)
+    decider.update(CAT if scores[0] < 0.4 else NOTHING, 0.0)
+    assert not any(steady_after(decider, [scores] * 40))
+
+
+def test_what_is_held_for_now_does_not_stand() -> None:
+    decider = Decider(settings(min_hold_s=60), NAMES)
+    steady_after(decider, [CAT] * 20)
+    assert decider.steady
+    feed(decider, [DOG] * 40, start=3)
+    assert decider.label == "cat"
+    assert not decider.steady
+
+
+def test_frames_that_are_skipped_weigh_nothing() -> None:
+    always, gated = (Decider(settings(smoothing_s=0.5, min_hold_s=4), NAMES) for _ in range(2))
+    told: list[list[Decision]] = [[], []]
+    for number in range(200):
+        scores = CAT if number < 100 else DOG
+        skips = gated.steady and number < 100
+        for decider, decisions in zip((always, gated), told, strict=True):
+            if decider is gated and skips:
+                decider.skip(number * FRAME_S)
+            elif decision := decider.update(scores, number * FRAME_S):
+                decisions.append(decision)
+    assert [(d.label, d.at) for d in told[0]] == [(d.label, d.at) for d in told[1]]
+    assert len(told[0]) == 2
+
+
+def test_nothing_stands_after_a_reset() -> None:
+    decider = Decider(settings(), NAMES)
+    steady_after(decider, [CAT] * 40)
+    decider.reset(9.0)
+    assert not decider.steady
