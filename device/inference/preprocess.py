@@ -6,6 +6,7 @@ model's size, and only that small picture is rotated, mirrored and turned to RGB
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -98,6 +99,8 @@ class Preprocessor:
         # Floats are looked up from here; an 8-bit input holds the pixels itself.
         self._pixels = np.zeros(tensor.shape[1:], np.uint8)
         self._plan: _Plan | None = None
+        # Asked for each frame, and all of one size.
+        self.area = lru_cache(1)(self._area)
 
     def __call__(self, frame: Frame, tensor: NDArray[Any]) -> None:
         """Write ``frame`` into ``tensor``, the input's own memory, shape as the model's."""
@@ -115,7 +118,7 @@ class Preprocessor:
             picture = result
         self._write(picture, plan.colours, tensor[0])
 
-    def area(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def _area(self, width: int, height: int) -> tuple[float, float, float, float]:
         """What is taken of a frame of this size: left, top, right, bottom as shares of it."""
         box, _ = self._boxes(width, height)
         right, bottom = box.left + box.width, box.top + box.height

@@ -20,16 +20,20 @@ ROWS, COLUMNS = 30, 40
 Area = tuple[float, float, float, float]
 _Values = NDArray[np.float32]
 
-# Averaged in two steps, the second at a whole ratio: INTER_AREA at an uneven one takes ten times
-# as long.
-_WIDTH, _HEIGHT = 8 * COLUMNS, 8 * ROWS
+# The rows that are read, about: half of 640x480 tell as much.
+_READ_ROWS = 8 * ROWS
+# What is of another size is brought to a whole multiple of the blocks first: INTER_AREA at an
+# uneven ratio takes ten times as long.
+_EVEN = (8 * COLUMNS, _READ_ROWS)
 _TO_GREY = {PixelFormat.BGR: cv2.COLOR_BGR2GRAY, PixelFormat.RGB: cv2.COLOR_RGB2GRAY}
 # So many frames make the background.
 _MEMORY = 50
-# A block has moved when it is so many standard deviations, and grey values, off its background.
-_DEVIATIONS, _GREYS = 5.0, 3.0
-# Rounding to grey values alone is a variance of 1/12.
-_VARIANCE_MIN, _VARIANCE_MAX = 0.1, 400.0
+# A block has moved when it is so many standard deviations off its background.
+_DEVIATIONS = 5.0
+# A variance takes many frames to be another.
+_LIMIT_EVERY = 4
+# Three grey values are always noise, and a hundred never.
+_VARIANCE_MIN, _VARIANCE_MAX = 0.36, 400.0
 # What has moved becomes background and noise more slowly: a car that is parked, leaves.
 _MOVED_LEARN, _MOVED_VARIANCE = 0.2, 0.02
 # No gain and offset are as good as a lens, a gamma and a clipped highlight: what a change of
@@ -86,17 +90,17 @@ class MotionDetector:
         self._motion = Motion(np.ones((ROWS, COLUMNS), np.bool_), 0.0, 0.0)
         self._kind: object = None
         self._plane: Pixels = np.zeros((0, 0), np.uint8)
-        self._halfway: Pixels = np.zeros((_HEIGHT, _WIDTH), np.uint8)
+        self._even: Pixels = np.zeros(_EVEN[::-1], np.uint8)
         self._small: Pixels = np.zeros((ROWS, COLUMNS), np.uint8)
         size = ROWS * COLUMNS
         # All is written in place: the processor's caches are empty after an inference.
         self._seen: _Values = np.zeros(size, np.float32)
         self._background: _Values = np.zeros(size, np.float32)
-        self._variance: _Values = np.ones(size, np.float32)
         self._change: _Values = np.zeros(size, np.float32)
+        self._variance: _Values = np.ones(size, np.float32)
         self._expected: _Values = np.zeros(size, np.float32)
         self._off: _Values = np.zeros(size, np.float32)
-        self._limit: _Values = np.zeros(size, np.float32)
+        self._limit: _Values = np.full(size, _DEVIATIONS, np.float32)
         self._scratch: _Values = np.zeros(size, np.float32)
         self._rate: _Values = np.zeros(size, np.float32)
         self._still = np.ones(size, np.bool_)
@@ -116,19 +120,21 @@ class MotionDetector:
 
     def _reduce(self, frame: Frame) -> None:
         """The brightness of each block, into ``_seen``."""
-        # Half the rows of 640x480 tell as much.
-        rows = frame.pixels[: frame.height : max(1, frame.height // _HEIGHT), : frame.width]
+        step = max(1, frame.height // _READ_ROWS)
+        rows = frame.pixels[: frame.height : step, : frame.width]
         if code := _TO_GREY.get(frame.format):
             if self._plane.shape != rows.shape[:2]:
                 self._plane = np.zeros(rows.shape[:2], np.uint8)
             cv2.cvtColor(rows, code, self._plane)
             rows = self._plane
-        cv2.resize(rows, (_WIDTH, _HEIGHT), self._halfway)
-        cv2.resize(self._halfway, (COLUMNS, ROWS), self._small, 0, 0, cv2.INTER_AREA)
+        if rows.shape[0] % ROWS or rows.shape[1] % COLUMNS:
+            cv2.resize(rows, _EVEN, self._even)
+            rows = self._even
+        cv2.resize(rows, (COLUMNS, ROWS), self._small, 0, 0, cv2.INTER_AREA)
         np.copyto(self._seen, self._small.reshape(-1))
 
     def _compare(self, frame: Frame) -> Motion:
-        level = float(self._seen.mean())
+        level = float(self._seen.sum()) / self._seen.size
         kind = (frame.width, frame.height, frame.format)
         if kind != self._kind:
             self._kind = kind
@@ -156,12 +162,9 @@ class MotionDetector:
 
     def _find(self) -> None:
         """Which blocks are off what the background would be in this light."""
-        np.sqrt(self._variance, out=self._limit)
-        self._limit *= _DEVIATIONS
-        np.maximum(self._limit, _GREYS, out=self._limit)
         np.subtract(self._seen, self._background, out=self._change)
         self._fit()
-        if self._moved.any():
+        if self._light and self._moved.any():
             # What moved has bent the line: once more without it.
             np.logical_not(self._moved, out=self._still)
             self._fit()
@@ -224,4 +227,7 @@ class MotionDetector:
         self._rate += rate * _MOVED_VARIANCE
         self._off *= self._rate
         self._variance += self._off
-        np.clip(self._variance, _VARIANCE_MIN, _VARIANCE_MAX, out=self._variance)
+        if not self._count % _LIMIT_EVERY:
+            np.clip(self._variance, _VARIANCE_MIN, _VARIANCE_MAX, out=self._variance)
+            np.sqrt(self._variance, out=self._limit)
+            self._limit *= _DEVIATIONS

@@ -6,6 +6,7 @@ used the usual way, looks on. Takes about ten minutes. Exits with 1 where a goal
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -152,15 +153,29 @@ def processor_time(clip: Clip, classifier: Classifier, fps: float, seconds: floa
     return used["on"] / used["off"]
 
 
-def gate_ms(classifier: Classifier) -> float:
-    """Median of the gate's stage at 640x480, in a loop that classifies each frame."""
-    channel, meter = channel_of(classifier, "on")
+def gate_ms(classifier: Classifier) -> dict[str, float]:
+    """Milliseconds a frame at 640x480, in a loop that classifies each frame, as medians.
+
+    ``stage`` is the gate's own, ``loop`` how much longer a gated channel takes for a frame than one
+    that classifies every frame: what the gate has read, the preprocessor finds in the caches. Both
+    take the frames by turns.
+    """
+    channels = {motion: channel_of(classifier, motion) for motion in ("off", "on")}
+    times: dict[str, list[float]] = {motion: [] for motion in channels}
     # Something passes: the gate has the most to do, and an inference lies between two frames.
     moving = next(clip for clip in EVENTS if clip.name == "object of 5 %, slow")
-    for frame in moving.frames(30.0, 25.0):
-        if frame.number > 330:
-            channel.process(frame)
-    return meter.health(0.0).stages["gate"].p50_ms
+    for frame in moving.frames(30.0, 26.0):
+        if frame.number < 330:
+            continue
+        order = ("off", "on") if frame.number % 2 else ("on", "off")
+        for motion in order:
+            arrived = dataclasses.replace(frame, pixels=frame.pixels.copy())
+            begun = time.perf_counter()
+            channels[motion][0].process(arrived)
+            times[motion].append((time.perf_counter() - begun) * 1e3)
+    stage = channels["on"][1].health(0.0).stages["gate"].p50_ms
+    more = float(np.median(times["on"]) - np.median(times["off"]))
+    return {"stage": stage, "loop": more, "share": more / float(np.median(times["off"]))}
 
 
 def objects_seen() -> int:
@@ -235,7 +250,7 @@ def reached(result: dict[str, Any]) -> list[dict[str, Any]]:
         ("share of the processor time, still scenes", most, 0.1),
         (f"objects not seen, of {OBJECTS}", OBJECTS - result["objects_seen"], 0),
         ("false wakes an hour", wakes_per_hour, 1),
-        ("gate, ms a frame", result["gate_ms"], 0.25),
+        ("gate, ms a frame more in the loop", result["gate_ms"]["loop"], 0.25),
     )
     return [
         {"goal": goal, "measured": value, "limit": limit, "met": bool(value <= limit)}
@@ -261,7 +276,12 @@ def print_tables(result: dict[str, Any], goals: list[dict[str, Any]]) -> None:
     for name, share in result["processor_time_share"].items():
         print(f"| {name} | {share:.1%} |")
     print(f"\nObjects seen: {result['objects_seen']} of {OBJECTS}")
-    print(f"Gate: {result['gate_ms']:.3f} ms a frame\n")
+    gate = result["gate_ms"]
+    print(
+        f"The gate's stage takes {gate['stage']:.2f} ms a frame, and the loop {gate['loop']:.2f}",
+        end="",
+    )
+    print(f" ms more with it, {gate['share']:.1%}\n")
     for goal in goals:
         mark = "met" if goal["met"] else "MISSED"
         print(f"{mark}: {goal['goal']}: {goal['measured']:.3g} ({goal['limit']:g})")
