@@ -230,10 +230,11 @@ class Lessons(Database):
     def forget_pictures(self) -> int:
         """Delete the pictures of every label and keep what was learned of them; how many."""
         with self._transaction():
-            rows = self._db.execute(
+            rows = self._read(
+                tuple[int],
                 "SELECT DISTINCT picture FROM entries JOIN pictures ON pictures.id = picture "
-                "WHERE label <> '' AND kept"
-            ).fetchall()
+                "WHERE label <> '' AND kept",
+            )
             for (picture,) in rows:
                 self._file(picture).unlink(missing_ok=True)
                 self._db.execute("UPDATE pictures SET kept = 0 WHERE id = ?", (picture,))
@@ -335,7 +336,9 @@ class Lessons(Database):
         # In a transaction of its own: a file of another's that is not committed has no name yet,
         # and a file whose deletion is not committed may still be wanted.
         with self._transaction():
-            named = {self._file(row[0]) for row in self._db.execute("SELECT id FROM pictures")}
+            named = {
+                self._file(id_) for (id_,) in self._read(tuple[int], "SELECT id FROM pictures")
+            }
             for file in (self.folder / "pictures").glob("*.jpg"):
                 if file not in named:
                     file.unlink(missing_ok=True)

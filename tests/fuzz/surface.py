@@ -11,13 +11,13 @@ from typing import ClassVar
 class Surface(ABC):
     """One way in. ``name`` is also the folder of its past crashers.
 
-    ``share`` is its part of all inputs, about as many as it takes in a millisecond of its own.
+    ``share`` is how many thousands of a million inputs it gets: more where they take less time.
     An input that takes longer than ``limit_s`` hangs; all of them together may make the process
     ``memory_mb`` larger.
     """
 
     name: ClassVar[str]
-    share: ClassVar[float] = 1.0
+    share: ClassVar[int]
     limit_s: ClassVar[float] = 10.0
     memory_mb: ClassVar[int] = 64
 

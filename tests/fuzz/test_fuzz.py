@@ -18,7 +18,18 @@ from tests.fuzz.surfaces import SURFACES
 CRASHERS = sorted((Path(__file__).parent / "crashers").glob("*/*"))
 
 
-@pytest.mark.parametrize("path", CRASHERS, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=f"{path.parent.name}/{path.name}",
+            # A child for each runtime.
+            marks=[pytest.mark.slow] if path.parent.name == "proofs" else [],
+        )
+        for path in CRASHERS
+    ],
+)
 def test_a_past_crasher_does_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "prove", prove)
     with worker.opened(path.parent.name) as surface:
@@ -34,6 +45,7 @@ class Harm(Surface):
     """Does what no surface may do; the first byte of an input says what, the numbers of 0 to 3."""
 
     name = "harm"
+    share = 1
     limit_s = 1.0
 
     def make(self, chance: Random) -> bytes:

@@ -16,7 +16,7 @@ class CommandLine(Surface):
     """Arguments, as a JSON array of strings."""
 
     name = "command-line"
-    share = 0.05
+    share = 3
     limit_s = 30.0
     memory_mb = 400
 

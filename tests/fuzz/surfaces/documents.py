@@ -34,7 +34,7 @@ class Config(Surface):
     """A configuration file, checked as ``config check`` does, and edited as ``bench --write``."""
 
     name = "config"
-    share = 0.8
+    share = 50
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -102,7 +102,7 @@ class Labels(Surface):
     """A label file, and labels packed behind a model."""
 
     name = "labels"
-    share = 4
+    share = 100
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -136,7 +136,7 @@ class Groups(Surface):
     """A file of groups, and its words with the labels of a model."""
 
     name = "groups"
-    share = 3
+    share = 60
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -164,7 +164,7 @@ class Recording(Surface):
     """The index of a recording whose two frames are there."""
 
     name = "recording"
-    share = 1.5
+    share = 80
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -208,7 +208,7 @@ class Commands(Surface):
     """A command's camera, key and payload, as a broker's topic and message give them."""
 
     name = "commands"
-    share = 20
+    share = 160
 
     _PAYLOADS: ClassVar[tuple[bytes, ...]] = (
         b"PRESS",

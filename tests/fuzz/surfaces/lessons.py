@@ -40,7 +40,7 @@ class Archives(Surface):
     """A file of lessons, taken in by a device that has lessons already."""
 
     name = "archives"
-    share = 0.4
+    share = 40
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -98,7 +98,7 @@ class Heads(Surface):
     """A head file, and what it makes of features."""
 
     name = "heads"
-    share = 4
+    share = 100
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -158,7 +158,7 @@ class Lessons(Surface):
     """The database of lessons, damaged on the card."""
 
     name = "lessons"
-    share = 0.15
+    share = 6
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

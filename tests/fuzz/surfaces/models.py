@@ -40,7 +40,7 @@ class Models(Surface):
     """A ``.tflite`` file, and all that ``models show`` says of it but what its runtime says."""
 
     name = "models"
-    share = 0.5
+    share = 100
     limit_s = 20.0
 
     def __init__(self, folder: Path) -> None:
@@ -79,8 +79,19 @@ class Proofs(Models):
     """A ``.tflite`` file that is proved in a child and then run, as ``models show`` does."""
 
     name = "proofs"
-    share = 0.003
+    share = 1
     limit_s = 60.0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        model = tiny.colour_model(softmax=True)
+        self._operators = model, tiny.operator_bytes(model)
+
+    def make(self, chance: Random) -> bytes:
+        """Half of them with changes in what only the runtimes read: the operators' own tables."""
+        if chance.random() < 0.5:
+            return super().make(chance)
+        return mutation.mutated(chance, *self._operators)
 
     def feed(self, data: bytes) -> None:
         """Have it shown."""

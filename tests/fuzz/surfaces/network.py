@@ -38,7 +38,7 @@ class Broker(Surface):
     """What a broker sends, from its first packet on. The first byte is the version: 4 or 5."""
 
     name = "broker"
-    share = 0.4
+    share = 15
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -119,7 +119,7 @@ class Page(Surface):
     """Requests to the page, as bytes on a connection of their own."""
 
     name = "page"
-    share = 0.3
+    share = 6
 
     _HEADERS: ClassVar[tuple[bytes, ...]] = (
         b"Host: 127.0.0.1",

@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
-from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -107,7 +106,7 @@ class Pictures(Surface):
     """A picture file, whatever its kind."""
 
     name = "pictures"
-    share = 2
+    share = 120
     memory_mb = 400
 
     def __init__(self, folder: Path) -> None:
@@ -139,7 +138,7 @@ class Mjpeg(Surface):
     """A picture out of a camera's stream, and the size that the driver has said."""
 
     name = "mjpeg"
-    share = 5
+    share = 150
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -164,11 +163,18 @@ class Mjpeg(Surface):
             jpeg_header(jpeg)
 
 
+class _AtOnce(threading.Event):
+    """Ends no wait, and has none: who is to be asked again later is asked again now."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        return self.is_set()
+
+
 class HttpCamera(Surface):
     """What an address of a camera answers, once for each time that it is asked."""
 
     name = "http-camera"
-    share = 0.6
+    share = 25
     memory_mb = 400
 
     _BETWEEN = b"\n=====\n"
@@ -217,10 +223,8 @@ class HttpCamera(Surface):
             self._server = Answering()
         self._server.answers = data.split(self._BETWEEN)
         url = f"http://user:secret@127.0.0.1:{self._server.port}/"
-        # A camera that is asked for one picture after the other is asked at once.
-        at_once = patch.object(jpegs, "_STILL_S", 0.0)
-        with at_once, contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            camera = jpegs.open_jpegs(url, url, config.Camera(), 2.0, 2.0, threading.Event())
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            camera = jpegs.open_jpegs(url, url, config.Camera(), 2.0, 2.0, _AtOnce())
             if camera is None:
                 return
             for _ in range(4):

@@ -43,7 +43,7 @@ class Outbox(Surface):
     """The events that wait for their broker, in a damaged file."""
 
     name = "outbox"
-    share = 0.3
+    share = 15
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -82,7 +82,7 @@ class StateFiles(Surface):
     """The small files of the state directory. The first byte of an input says which."""
 
     name = "state"
-    share = 3
+    share = 50
 
     _FILES: ClassVar[tuple[tuple[str, Any], ...]] = (
         (
