@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.fuzz.surfaces import SURFACES
-from tests.fuzz.worker import FAULTY, HEADER, SHARED_BYTES, keep
+from tests.fuzz.worker import FAULTY, HEADER, SHARED, SHARED_BYTES, keep
 
 ROOT = Path(__file__).parents[2]
 # A child is replaced after so many, so that none of what it has met before matters for long.
@@ -19,6 +19,8 @@ _PORTION = 20_000
 # Until the first input: what is loaded then takes some seconds on a small device.
 _START_S = 60.0
 _LOOK_S = 0.05
+# Files that are written so often spare the disk.
+_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @dataclass
@@ -85,12 +87,16 @@ def _portion(
     look: Callable[[Result], None],
 ) -> Result:
     """What one child comes to, by itself or by an input that ends it."""
-    with tempfile.TemporaryFile() as said, tempfile.NamedTemporaryFile() as file:
+    with (
+        tempfile.TemporaryDirectory(prefix="labelcam-fuzz-", dir=_MEMORY) as folder,
+        tempfile.TemporaryFile() as said,
+        (Path(folder) / SHARED).open("w+b") as file,
+    ):
         file.truncate(SHARED_BYTES)
         shared = mmap.mmap(file.fileno(), SHARED_BYTES)
         numbers = [seed, first, count, seconds]
         child = subprocess.Popen(
-            [sys.executable, *worker, name, file.name, found, *map(str, numbers)],
+            [sys.executable, *worker, name, folder, found, *map(str, numbers)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -30,9 +30,11 @@ CRASHERS = sorted((Path(__file__).parent / "crashers").glob("*/*"))
         for path in CRASHERS
     ],
 )
-def test_a_past_crasher_does_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_past_crasher_does_no_harm(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(proof, "prove", prove)
-    with worker.opened(path.parent.name) as surface:
+    with worker.opened(path.parent.name, tmp_path) as surface:
         surface.feed(path.read_bytes())
 
 
@@ -112,8 +114,8 @@ def test_some_inputs_do_no_harm(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_the_same_seed_makes_the_same_inputs(name: str) -> None:
-    with worker.opened(name) as one:
+def test_the_same_seed_makes_the_same_inputs(name: str, tmp_path: Path) -> None:
+    with worker.opened(name, tmp_path) as one:
         made = [worker.input_of(one, 1, number) for number in range(5)]
         assert made == [worker.input_of(one, 1, number) for number in range(5)]
         assert len(set(made)) > 1

@@ -14,7 +14,6 @@ import os
 import resource
 import struct
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -27,6 +26,8 @@ from tests.fuzz.surface import Surface
 from tests.fuzz.surfaces import SURFACES
 
 INPUT_MAX_BYTES = 1 << 20
+# The file in the folder of a child that is memory of both.
+SHARED = "shared"
 # How many inputs were begun, how many raised, and the size of the present one.
 HEADER = struct.Struct("<QQQ")
 SHARED_BYTES = HEADER.size + INPUT_MAX_BYTES
@@ -41,21 +42,15 @@ class MemoryExceededError(Exception):
 
 
 @contextlib.contextmanager
-def opened(name: str) -> Iterator[Surface]:
-    """A surface in a folder, a state directory and an environment of its own."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="labelcam-fuzz-", dir=memory if memory.is_dir() else None
-    ) as folder:
-        inputs = Path(folder) / "inputs"
-        inputs.mkdir()
-        with (
-            patch.dict(os.environ, {"LABELCAM_STATE": f"{folder}/state"}),
-            contextlib.chdir(inputs),
-        ):
-            os.environ.pop("STATE_DIRECTORY", None)
-            with contextlib.closing(SURFACES[name](inputs)) as surface:
-                yield surface
+def opened(name: str, folder: Path) -> Iterator[Surface]:
+    """A surface that has the folder, and its state directory in it, to itself."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    state = {"LABELCAM_STATE": str(folder / "state")}
+    with patch.dict(os.environ, state), contextlib.chdir(inputs):
+        os.environ.pop("STATE_DIRECTORY", None)
+        with contextlib.closing(SURFACES[name](inputs)) as surface:
+            yield surface
 
 
 def input_of(surface: Surface, seed: int, number: int) -> bytes:
@@ -73,7 +68,7 @@ def keep(folder: Path, kind: str, data: bytes, said: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("surface")
-    parser.add_argument("shared", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("found", type=Path)
     parser.add_argument("seed", type=int)
     parser.add_argument("first", type=int)
@@ -84,7 +79,8 @@ def main() -> None:
     logging.disable()
     thread_faults: list[BaseException | None] = []
     threading.excepthook = lambda ended: thread_faults.append(ended.exc_value)
-    with options.shared.open("r+b") as file, opened(options.surface) as surface:
+    shared_file = options.folder / SHARED
+    with shared_file.open("r+b") as file, opened(options.surface, options.folder) as surface:
         shared = mmap.mmap(file.fileno(), SHARED_BYTES)
         allowed_kb = _peak_kb() + (surface.memory_mb << 10)
         _limit_memory()
