@@ -70,21 +70,19 @@ class Config(Surface):
 
 
 def _toml(tables: dict[str, Any]) -> list[str]:
-    """The tables as TOML, where they can be written so."""
-    lines = []
+    """The tables as TOML, what is no table first."""
+    plain, lines = [], []
     for section, table in tables.items():
-        several = isinstance(table, list)
-        for one in table if isinstance(table, list) else [table]:
-            name = json.dumps(section, ensure_ascii=False)
-            if not isinstance(one, dict):
-                lines.append(f"{name} = {_inline(one)}")
-                continue
+        name = json.dumps(section, ensure_ascii=False)
+        several = isinstance(table, list) and bool(table) and isinstance(table[0], dict)
+        if not several and not isinstance(table, dict):
+            plain.append(f"{name} = {_inline(table)}")
+            continue
+        for one in table if several else [table]:
             lines.append(f"[[{name}]]" if several else f"[{name}]")
-            lines += [
-                f"{json.dumps(key, ensure_ascii=False)} = {_inline(value)}"
-                for key, value in one.items()
-            ]
-    return lines
+            items = one.items() if isinstance(one, dict) else [("more", one)]
+            lines += [f"{json.dumps(key, ensure_ascii=False)} = {_inline(v)}" for key, v in items]
+    return plain + lines
 
 
 def _inline(value: Any) -> str:
@@ -180,7 +178,7 @@ class Recording(Surface):
             "camera": "camera",
             "label": None,
             "score": 0.5,
-            "predictions": [{"label": "tench", "score": 0.5}],
+            "predictions": [{"label": "tench", "index": 0, "score": 0.5}],
         }
 
     def make(self, chance: Random) -> bytes:
@@ -188,7 +186,7 @@ class Recording(Surface):
         lines = [self._header]
         for _ in range(chance.randrange(4)):
             entry = self._entry | {"file": f"000000.{chance.choice(('jpg', 'png'))}"}
-            entry["layout"] = chance.choice(("BGR", "RGB", "GREY", "YUYV", "YUV420", "NV12"))
+            entry["layout"] = chance.choice(("BGR", "BGR", "RGB", "GREY", "YUV420", "NV12"))
             lines.append(entry)
         return b"\n".join(mutation.as_json(chance, line) for line in lines)
 
