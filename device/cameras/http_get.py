@@ -121,7 +121,9 @@ def _authorization(answer: Answer, url: str, user: str, password: str) -> str:
     offers = [offer.partition(" ") for offer in answer.headers.get_all("WWW-Authenticate", [])]
     ways = {way.lower(): rest for way, _, rest in offers}
     if "digest" in ways:
-        challenge = parse_keqv_list([*filter(None, parse_http_list(ways["digest"]))])
+        # A name without a value is more than the parser can take.
+        parts = [part for part in parse_http_list(ways["digest"]) if not part.endswith("=")]
+        challenge = parse_keqv_list([*filter(None, parts)])
         passwords = HTTPPasswordMgr()
         passwords.add_password(challenge.get("realm", ""), url, user, password)
         plain = Request(url)  # noqa: S310 - it is not opened
