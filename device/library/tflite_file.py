@@ -182,6 +182,7 @@ def _read_graph(path: Path, reader: "Reader") -> TfliteFile:
         index = reader.scalar(table, 0, "<I")
         if index >= len(codes):
             raise OutOfBoundsError
+        reader.table(table, 4)
         node = Operator(*codes[index], reader.ints(table, 1), reader.ints(table, 2))
         # -1 stands for an optional input that is not there.
         if not all(-1 <= i < len(tensors) for i in node.inputs + node.outputs):
@@ -244,7 +245,9 @@ def _tensor(reader: "Reader", table: int, buffers: list[int]) -> Tensor:
     if buffer and width and 0 < buffers[buffer] < math.prod(shape) * width:
         raise OutOfBoundsError
     scale, zero_point = 0.0, 0
-    quantization = reader.child(table, 4)
+    reader.table(table, 6)
+    reader.vector(table, 7, 4)
+    quantization = reader.table(table, 4)
     if quantization:
         start, count = reader.vector(quantization, 2, 4)
         if count:
@@ -277,12 +280,29 @@ class Reader:
 
     def root(self) -> int:
         """The table that all others hang from."""
-        return self._follow(0)
+        return self._table(0)
 
     def _follow(self, start: int) -> int:
         target: int = start + self.unpack("<I", start)
         self.check(target, 4)
         return target
+
+    def _table(self, start: int) -> int:
+        """Where the table lies that ``start`` refers to, all of its fields within it."""
+        table = self._follow(start)
+        vtable = table - self.unpack("<i", table)
+        size, inline = self.unpack("<H", vtable), self.unpack("<H", vtable + 2)
+        self.check(vtable, size)
+        self.check(table, inline)
+        if size < 4 or size % 2:
+            raise OutOfBoundsError
+        # One that says too many fields has those of its neighbours, which mean something else.
+        if any(
+            field >= inline
+            for field in struct.unpack_from(f"<{size // 2 - 2}H", self._data, vtable + 4)
+        ):
+            raise OutOfBoundsError
+        return table
 
     def _field(self, table: int, slot: int) -> int:
         """Where a table's field lies, 0 when it is left at its default."""
@@ -304,6 +324,11 @@ class Reader:
         field = self._field(table, slot)
         return self._follow(field) if field else 0
 
+    def table(self, table: int, slot: int) -> int:
+        """Where the table lies that a table refers to, 0 where it refers to none."""
+        field = self._field(table, slot)
+        return self._table(field) if field else 0
+
     def vector(self, table: int, slot: int, width: int) -> tuple[int, int]:
         """Start and count of a vector whose elements are ``width`` bytes."""
         head = self.child(table, slot)
@@ -321,7 +346,7 @@ class Reader:
     def tables(self, table: int, slot: int) -> list[int]:
         """The tables of a vector, none where there is no vector."""
         start, count = self.vector(table, slot, 4)
-        return [self._follow(start + 4 * i) for i in range(count)]
+        return [self._table(start + 4 * i) for i in range(count)]
 
     def text(self, table: int, slot: int) -> str:
         """A string of a table, empty where it has none; raises UnicodeDecodeError."""

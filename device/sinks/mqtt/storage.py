@@ -269,6 +269,11 @@ def _prepare(db: sqlite3.Connection) -> None:
     made = db.execute("SELECT sql FROM sqlite_master WHERE name = 'events'").fetchone()
     if made != (f"CREATE TABLE {_TABLE}",):
         raise _broken("its table is not as it was made")
+    # What is written into a broken tree may be lost with it. A row with a wrong value is no fault
+    # of the tree, and is told without the stars.
+    faults = [fault for (fault,) in db.execute("PRAGMA quick_check") if fault.startswith("***")]
+    if faults:
+        raise _broken(faults[0])
 
 
 def _add_checksums(db: sqlite3.Connection) -> None:
