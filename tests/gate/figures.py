@@ -2,7 +2,7 @@
 
 Made clips, the shipped footage and `$LABELCAM_TESTDATA/videos` go through a channel that
 classifies every frame and through one that is gated, by the times of their frames; OpenCV's MOG2,
-used the usual way, looks on. Takes about ten minutes. Exits with 1 where a goal is missed.
+used the usual way, looks on. Takes about six minutes. Exits with 1 where a goal is missed.
 """
 
 import argparse
