@@ -14,12 +14,16 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture says of itself; ``pixel_bytes`` is what one pixel takes decoded."""
+    """What a picture says of itself; ``pixel_bytes`` is what one pixel takes decoded.
+
+    ``length`` is how many bytes of the file are the picture's; None is all.
+    """
 
     width: int
     height: int
     pixel_bytes: int
     alpha: bool = False
+    length: int | None = None
 
 
 def kind_of(head: bytes) -> str:
@@ -91,7 +95,9 @@ def _png_header(data: bytes) -> Header:
                 f"is cut off after {len(data)} bytes, without an end; copy it again"
             )
         transparent |= kind == b"tRNS"
-    return Header(width, height, channels * (2 if depth == 16 else 1), colour > 3 or transparent)
+    alpha = colour > 3 or transparent
+    # In one without pixels OpenCV reads on behind the end, where a length may be any.
+    return Header(width, height, channels * (2 if depth == 16 else 1), alpha, at)
 
 
 def _bmp_header(data: bytes) -> Header:

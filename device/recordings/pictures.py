@@ -176,7 +176,7 @@ def _decode(kind: str, data: bytes) -> NDArray[Any]:
     _check_size(header)
     # UNCHANGED keeps alpha and leaves the EXIF orientation alone: only where alpha is.
     flag = cv2.IMREAD_UNCHANGED if header.alpha else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    return _imdecode(data, flag)
+    return _imdecode(data[: header.length], flag)
 
 
 def _check_size(header: Header) -> None:

@@ -35,7 +35,9 @@ def test_a_past_crasher_does_no_harm(
 ) -> None:
     monkeypatch.setattr(proof, "prove", prove)
     with worker.opened(path.parent.name, tmp_path) as surface:
+        before = worker.peak_kb()
         surface.feed(path.read_bytes())
+        assert worker.peak_kb() - before <= surface.memory_mb << 10
 
 
 def test_crashers_are_small() -> None:

@@ -82,7 +82,7 @@ def main() -> None:
     shared_file = options.folder / SHARED
     with shared_file.open("r+b") as file, opened(options.surface, options.folder) as surface:
         shared = mmap.mmap(file.fileno(), SHARED_BYTES)
-        allowed_kb = _peak_kb() + (surface.memory_mb << 10)
+        allowed_kb = peak_kb() + (surface.memory_mb << 10)
         _limit_memory()
         deadline = time.monotonic() + options.seconds
         kinds: set[object] = set()
@@ -102,8 +102,8 @@ def main() -> None:
                 if thread_faults:
                     fault, thread_faults[:] = thread_faults[0], []
                     raise fault or RuntimeError("a thread ended")
-                if _peak_kb() > allowed_kb:
-                    allowed_kb = _peak_kb()
+                if peak_kb() > allowed_kb:
+                    allowed_kb = peak_kb()
                     raise MemoryExceededError(f"{allowed_kb >> 10} MB resident")
             except (KeyboardInterrupt, GeneratorExit):
                 raise
@@ -124,7 +124,8 @@ def _kind(error: BaseException) -> object:
     return type(error), tuple(ours[-1:])
 
 
-def _peak_kb() -> int:
+def peak_kb() -> int:
+    """The most memory that this process has had resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
