@@ -502,7 +502,7 @@ def test_a_hung_invoke_ends_the_process_and_the_next_start_is_on_the_cpu(
         "the Edge TPU is not used: the last run ended while the Edge TPU was at work (it hung, or "
         "crashed); the CPU classifies, the Edge TPU is tried again in 60 s"
     ) in after.stderr
-    assert re.search(r"colours on [\w.-]+ [\d.]+, (?:xnnpack|none)", after.stdout)
+    assert re.search(r"colours on [\w.-]+ [\d.]+, (?:xnnpack|no delegate)", after.stdout)
     assert (tmp_path / "run/edgetpu").read_bytes() == b"idle    1      \n"
 
 
