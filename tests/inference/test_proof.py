@@ -181,7 +181,6 @@ def test_no_changed_byte_of_an_operator_ends_the_process(tmp_path: Path) -> None
     assert ran.returncode == 0, ran.stderr
     outcomes = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [outcome[0] for outcome in outcomes] == list(map(str, paths))
-    crashed = 0
     for path, code, err in outcomes:
         # Many a byte means nothing; what cannot be run is one line that names the file.
         assert code in (0, 1)
@@ -189,6 +188,5 @@ def test_no_changed_byte_of_an_operator_ends_the_process(tmp_path: Path) -> None
             assert err.startswith("labelcam: model ")
             assert Path(path).name in err
             assert err.count("\n") == 1
-        crashed += "was ended by SIG" in err
-    # LiteRT looks at these tables before it follows them; tflite-runtime does not.
-    assert crashed >= 5 or "tflite-runtime" not in runtimes.installed()
+    # Some are refused when the file is read, the others when a child has tried it.
+    assert sum(code for _, code, _ in outcomes) >= 5
