@@ -26,6 +26,7 @@ from device.inference.runtimes import Candidate, Choice, Delegate, Runtime
 from device.library.tflite_file import TfliteFile
 from device.system.files import replace_file
 from device.system.paths import state_directory
+from device.system.text import from_json
 
 _log = logging.getLogger("labelcam.choice")
 
@@ -162,6 +163,6 @@ def _path() -> Path:
 def _read() -> Sequence[_Record]:
     """What the state directory remembers; nothing where the file is absent or damaged."""
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=tuple[_Record, ...])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return from_json(_path().read_bytes(), tuple[_Record, ...])
+    except (OSError, msgspec.DecodeError):
         return ()

@@ -263,11 +263,12 @@ def test_what_was_measured_in_another_way_is_measured_anew(
     assert measurements == ["colours"] * 2
 
 
+@pytest.mark.parametrize("damaged", [b'[{"key": \xff', b'[{"key":' * 100_000])
 def test_a_damaged_memory_is_no_memory(
-    model: TfliteFile, state: Path, measurements: list[str]
+    model: TfliteFile, state: Path, measurements: list[str], damaged: bytes
 ) -> None:
     state.mkdir()
-    (state / "choices.json").write_bytes(b'[{"key": \xff')
+    (state / "choices.json").write_bytes(damaged)
     choose(model, config.Model(), fps=FPS)
     assert measurements == ["colours"]
     assert choose(model, config.Model()) is not None
