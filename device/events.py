@@ -3,7 +3,7 @@
 Times named ``at`` are monotonic seconds; wall time is added only where a message leaves.
 """
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -42,10 +42,15 @@ class StageTimes(msgspec.Struct, frozen=True):
 
 
 class LabelChange(msgspec.Struct, frozen=True):
-    """The active label of a camera became another; ``held_s`` is how long ``previous`` was.
+    """A label of a camera began or ended; ``active`` are those that are in force since, best first.
+
+    Where a camera has one label at a time, ``label`` took the place of ``previous``, which was for
+    ``held_s``. Where each label comes and goes by itself, ``on`` says whether ``label`` began, or
+    ended after ``held_s``; ``previous`` is None then, but after an absence.
 
     ``label`` is UNAVAILABLE when the camera stalled or was lost and OFF_DUTY when its hours ended,
-    with a score of 0, and ``previous`` is that when it is back.
+    with a score of 0, and ``previous`` is that when it is back. Neither these nor the word for
+    nothing are ever in ``active``.
     """
 
     camera: str
@@ -55,17 +60,37 @@ class LabelChange(msgspec.Struct, frozen=True):
     held_s: float
     model: str
     at: float
+    on: bool = True
+    active: tuple[str, ...] = ()
+
+
+class ActionResult(msgspec.Struct, frozen=True):
+    """What an action did at the beginning (``on``) or the end of a label.
+
+    ``detail`` is why it failed or was not done, empty otherwise; ``took_ms`` from the change on.
+    """
+
+    action: str
+    kind: str
+    camera: str
+    label: str
+    on: bool
+    done: bool
+    detail: str
+    took_ms: float
+    at: float
 
 
 class Observation(msgspec.Struct, frozen=True):
     """One classified frame: what the model saw, and the label in force after it.
 
-    ``predictions`` are the model's own scores, best first; ``label`` and ``score`` are the
-    decider's, smoothed over time, ``label`` being None until it has decided for the first
-    time; ``latency_ms`` is from capture to here. ``change`` is the change that this frame
-    made, if any. ``snapshot`` is the picture that was asked for: a still as large as the camera
-    gives it, which was not classified, or the frame itself. ``look`` is why it was classified,
-    and ``moved`` what moved in it, in the sensor's own picture; None where nobody looked for that.
+    ``predictions`` are this frame's scores of the words that are decided on, best first;
+    ``label`` and ``score`` are the decider's, smoothed over time, ``label`` being None until it
+    has decided for the first time, and the best of ``active`` where several may be in force;
+    ``latency_ms`` is from capture to here. ``changes`` are those that this frame made, if any.
+    ``snapshot`` is the picture that was asked for: a still as large as the camera gives it, which
+    was not classified, or the frame itself. ``look`` is why it was classified, and ``moved`` what
+    moved in it, in the sensor's own picture; None where nobody looked for that.
     """
 
     camera: str
@@ -76,7 +101,8 @@ class Observation(msgspec.Struct, frozen=True):
     stages: StageTimes
     latency_ms: float
     at: float
-    change: LabelChange | None = None
+    changes: tuple[LabelChange, ...] = ()
+    active: tuple[str, ...] = ()
     snapshot: Frame | None = None
     look: Look = ""
     moved: Blocks | None = None
@@ -242,9 +268,10 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     governed_by: GovernedBy = ""
 
 
-class Sink(Protocol):
+class Sink:
     """A way out. Calls come from the node's thread only and must not block it.
 
+    A class that inherits from this takes what it has no method for, and does nothing.
     A sink that raises is isolated by the node: reported, closed, and started again later;
     the other sinks never notice. One that works, but not its other end, may say so in an
     attribute ``problem``.
@@ -255,8 +282,14 @@ class Sink(Protocol):
     def observe(self, observation: Observation) -> None:
         """Take one classified frame."""
 
-    def change(self, change: LabelChange) -> None:
-        """Take one label change, also one that no frame made; before ``observe`` of its frame."""
+    def change(self, change: LabelChange, frame: Frame | None = None, /) -> None:
+        """Take one label change and the frame that made it, None where none did.
+
+        Before ``observe`` of that frame.
+        """
+
+    def acted(self, result: ActionResult) -> None:
+        """Take what an action did."""
 
     def report(self, health: DeviceHealth) -> None:
         """Take the state of the device: about once a second, and when a camera's changes."""

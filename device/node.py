@@ -8,7 +8,9 @@ import contextlib
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 
 from device import config
 from device.control.commands import Command
@@ -16,7 +18,8 @@ from device.control.controller import Controller
 from device.control.light import Light
 from device.control.overrides import Overrides
 from device.errors import CommandError, OutputClosed
-from device.events import LabelChange, Observation, Sink
+from device.events import ActionResult, LabelChange, Observation, Sink
+from device.frames import Frame
 from device.health import vitals
 from device.health.meters import Health
 from device.pipeline.feeds import Feeds
@@ -33,6 +36,7 @@ _log = logging.getLogger("labelcam.node")
 _REPORT_S = 1.0
 # How long a wait may last before the loop looks whether a signal came.
 _WAIT_S = 0.2
+_MAX_RESULTS = 1000
 
 
 class Node:
@@ -71,6 +75,8 @@ class Node:
         self._overrides = Overrides(state_directory() / "commands.json")
         self._light = Light()
         self._sinks: list[Outlet] = []
+        # Put by the threads of the actions; what nobody takes is not kept for ever.
+        self._results: deque[ActionResult] = deque(maxlen=_MAX_RESULTS)
         self._classified = 0
         self._interval_s = self._overrides.interval_s(settings.mqtt.interval_s)
         self._report_due = 0.0
@@ -102,7 +108,14 @@ class Node:
         if not self._patient:
             self._feeds.wait_until_open(lambda: self._signals.stop)
         cameras = [channel.camera for channel in self._feeds.channels]
-        run = Run(self._settings, cameras, self.controller, self._feeds.groups, self._started_at)
+        run = Run(
+            self._settings,
+            cameras,
+            self.controller,
+            self._feeds.groups,
+            self._started_at,
+            self._results.append,
+        )
         self._sinks = open_sinks(run, self._more_sinks)
         self._feeds.play(loop_footage=self._service.active)
 
@@ -154,27 +167,35 @@ class Node:
 
     def _observe(self, observation: Observation) -> None:
         self._classified += 1
-        if observation.change is not None:
-            self._tell(observation.change)
+        for change in observation.changes:
+            self._tell(change, observation.frame)
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.observe(observation))
         self._service.classified(observation)
 
-    def _tell(self, change: LabelChange) -> None:
+    def _tell(self, change: LabelChange, frame: Frame | None = None) -> None:
         for outlet in self._sinks:
-            outlet.deliver(lambda sink: sink.change(change))
+            outlet.deliver(lambda sink: sink.change(change, frame))
 
     def _report(self) -> None:
         now = time.monotonic()
         self._light.restore(now)
         self._feeds.update_heads()
         self._feeds.keep_doubts()
+        self._tell_results()
         self._feeds.update_meters()
         sinks = tuple(outlet.look() for outlet in self._sinks)
         health = self._feeds.govern(self._health.report(now, self._interval_s, sinks), now)
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.report(health))
         self._service.report(health)
+
+    def _tell_results(self) -> None:
+        """Tell every sink what the actions did since."""
+        while self._results:
+            result = self._results.popleft()
+            for outlet in self._sinks:
+                outlet.deliver(methodcaller("acted", result))
 
     # What a command for the whole device may do: the DeviceActions of control.
 

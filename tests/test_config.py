@@ -146,7 +146,10 @@ def test_the_shipped_file_lists_every_key_with_its_default() -> None:
     shipped = Path(__file__).parent.parent / "systemd" / "config.toml"
     text = shipped.read_text()
     assert config.load(shipped) == config.Config()
-    for section, values in msgspec.to_builtins(config.Config()).items():
+    sections = msgspec.to_builtins(config.Config())
+    assert not sections.pop("action")
+    assert "\n# [[action]]\n" in text
+    for section, values in sections.items():
         keys = dict(values[0] if section == "camera" else values)
         if section == "camera":
             assert not keys.pop("regions")

@@ -17,7 +17,7 @@ from device import config
 from device.cameras import Camera
 from device.control.commands import Command
 from device.errors import CameraError, OutputClosed
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame
 from device.health import picture as picture_health
 from device.health.vitals import Board
@@ -27,7 +27,7 @@ from device.sinks import outlet
 from tests.conftest import frame_of
 
 
-class Recorder:
+class Recorder(Sink):
     """A sink that keeps what it was told, and fails when it is told to."""
 
     name = "recorder"
@@ -44,7 +44,7 @@ class Recorder:
         if self.fails:
             raise self.fails
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         self.changed.append(change)
 
     def report(self, snapshot: DeviceHealth) -> None:
@@ -361,7 +361,7 @@ class Watch(Recorder):
     def __call__(self) -> float:
         return 3600.0 * self._hours[0]
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         super().change(change)
         if len(self._hours) > 1:
             del self._hours[0]

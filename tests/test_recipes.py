@@ -20,7 +20,7 @@ from device.cameras import Camera, Kind, Request, open_camera
 from device.cli.arguments import Commands
 from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
-from device.events import DeviceHealth, LabelChange, Look, Observation
+from device.events import DeviceHealth, LabelChange, Look, Observation, Sink
 from device.frames import Frame, PixelFormat
 from device.inference import runtimes
 from device.inference.interpreter import Interpreter
@@ -65,7 +65,7 @@ def open_source(request: Request) -> Camera:
     return DummyCamera(request)
 
 
-class DummySink:
+class DummySink(Sink):
     name = "dummy"
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class DummySink:
     def observe(self, observation: Observation) -> None:
         self.observed.append(observation)
 
-    def change(self, change: LabelChange) -> None: ...
+    def change(self, change: LabelChange, *_: object) -> None: ...
 
     def report(self, health: DeviceHealth) -> None: ...
 

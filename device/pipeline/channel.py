@@ -168,7 +168,8 @@ class Channel:
             stages=stages,
             latency_ms=latency_ms,
             at=now,
-            change=self._change(decision) if decision else None,
+            changes=(self._change(decision),) if decision else (),
+            active=self._active(),
             snapshot=self._take_snapshot(frame),
             look=self._meter.look,
             moved=motion.blocks if (motion := self.motion(frame)) else None,
@@ -341,7 +342,12 @@ class Channel:
             held_s=decision.held_s,
             model=self.model.name,
             at=decision.at,
+            active=self._active(),
         )
+
+    def _active(self) -> tuple[str, ...]:
+        label = self._decider.label
+        return () if label in (None, self._settings.decide.unknown) else (label,)
 
     def _taught(self, head: Head, scores: Scores) -> Scores:
         taught = head.scores(self.classifier.features())

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import get_args
 
-from device.config import Day, Gate
+from device.config import Gate
 from device.config.hours import minutes
+from device.config.values import Day
 
 _DAYS = get_args(Day)
 _ALL_DAY = (0, 24 * 60)

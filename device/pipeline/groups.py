@@ -56,7 +56,7 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
 
 def load_groups(choice: str) -> dict[str, tuple[str, ...]]:
     """What ``decide.groups`` names: "" nothing, "everyday" the shipped file, else a path."""
-    if not choice:
+    if choice in ("", "auto"):
         return {}
     return read_groups(EVERYDAY if choice == "everyday" else Path(choice))
 

@@ -15,11 +15,13 @@ class Kind(NamedTuple):
 
     Where it has a ``check_settings(settings)``, that raises what keeps it from being opened, and
     takes nothing that only one process can have. ``spare`` ones may be out of order at the start:
-    the device works without them.
+    the device works without them. ``on`` tells whether it is turned on, by default ``enabled`` of
+    its section.
     """
 
     module: str
     spare: bool = False
+    on: Callable[[config.Config], bool] | None = None
 
 
 # By their sections of the configuration, in the order in which they are called.
@@ -61,7 +63,11 @@ def check_sinks(settings: config.Config) -> None:
 
 def _on(settings: config.Config) -> list[str]:
     """The outlets that are turned on."""
-    on = [name for name in KINDS if getattr(settings, name).enabled]
+    on = [
+        name
+        for name, kind in KINDS.items()
+        if (kind.on(settings) if kind.on else getattr(settings, name).enabled)
+    ]
     if "jsonl" in on and "terminal" in on:
         on.remove("terminal")  # both write to stdout
     return on

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from device import config
 from device.control.commands import Device
 from device.errors import OutputClosed, SinkError
-from device.events import Sink, SinkHealth
+from device.events import ActionResult, Sink, SinkHealth
 from device.system.text import one_line
 
 _log = logging.getLogger("labelcam.node")
@@ -20,7 +20,8 @@ class Run(NamedTuple):
     """The run that a sink is opened for.
 
     ``cameras`` are those that are reported, each region as one of its own; ``groups`` are the
-    names of the groups of labels; ``started_at`` is monotonic.
+    names of the groups of labels; ``started_at`` is monotonic. ``report_action`` takes what an
+    action did, from any thread, and passes it on to every sink.
     """
 
     settings: config.Config
@@ -28,6 +29,7 @@ class Run(NamedTuple):
     device: Device
     groups: Sequence[str]
     started_at: float
+    report_action: Callable[[ActionResult], None] = lambda _result: None
 
 
 class Outlet:

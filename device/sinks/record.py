@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from device.errors import OutputClosed, SinkError, UsageError
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, Observation, Sink
 from device.frames import Frame, PixelFormat, Pixels
 from device.recordings.format import INDEX, TICKS_PER_S, Entry, Header
 from device.system.text import json_line
@@ -21,7 +21,7 @@ _TO_BGR = {PixelFormat.YUV420: cv2.COLOR_YUV2BGR_I420, PixelFormat.RGB: cv2.COLO
 _log = logging.getLogger("labelcam.record")
 
 
-class RecordSink:
+class RecordSink(Sink):
     """Writes what is observed into a new folder, until its time or its bytes are used up.
 
     It encodes while the node waits, so that no frame that made a label is missing.
@@ -58,9 +58,6 @@ class RecordSink:
         """Learn what runs."""
         self._model = health.interpreter.model
         self._source = ", ".join(camera.source for camera in health.cameras)
-
-    def change(self, change: LabelChange) -> None:
-        """Nothing: each frame's line has the label in force."""
 
     def observe(self, observation: Observation) -> None:
         """Write the frame, once however many regions were made of it, and its label.

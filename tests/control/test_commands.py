@@ -17,7 +17,15 @@ from device.control.light import Light
 from device.control.overrides import Overrides
 from device.control.table import CONTROLS, Value
 from device.errors import CommandError
-from device.events import OFF_DUTY, UNAVAILABLE, Controls, DeviceHealth, LabelChange, Observation
+from device.events import (
+    OFF_DUTY,
+    UNAVAILABLE,
+    Controls,
+    DeviceHealth,
+    LabelChange,
+    Observation,
+    Sink,
+)
 from device.library.catalog import Model
 from device.node import Node
 from device.pipeline.channel import Channel
@@ -170,7 +178,7 @@ def test_a_board_without_a_light_says_so(tmp_path: Path) -> None:
         Light(tmp_path).identify(now=0.0)
 
 
-class Script:
+class Script(Sink):
     """A sink that gives commands, one after the answer to the other, and then ends the run."""
 
     name = "script"
@@ -204,7 +212,7 @@ class Script:
         if observation.snapshot:
             self._next()
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         self.changes.append(change)
 
     def report(self, snapshot: DeviceHealth) -> None:
@@ -227,7 +235,7 @@ class LateScript(Script):
         if self.changes:
             super()._next()
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         super().change(change)
         if len(self.changes) == 1:
             self._next()

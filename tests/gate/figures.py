@@ -110,7 +110,9 @@ def labels(clip: Clip, classifier: Classifier, seconds: float) -> dict[str, Any]
     for frame in clip.frames(FPS, seconds):
         for channel, told in zip((always, gated), changes, strict=True):
             observation = channel.process(frame)
-            change: LabelChange | None = observation.change if observation else None
+            change: LabelChange | None = (
+                observation.changes[0] if observation and observation.changes else None
+            )
             if change:
                 told.append((change.label, frame.number))
         looks[meter.look] += 1

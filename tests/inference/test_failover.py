@@ -18,7 +18,7 @@ import pytest
 
 from device import config
 from device.errors import DelegateError, InferenceError, ModelError
-from device.events import Accelerator, DeviceHealth, LabelChange, Observation
+from device.events import Accelerator, DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame
 from device.inference.edgetpu import failover
 from device.inference.edgetpu.failover import Failover
@@ -369,7 +369,7 @@ def test_a_real_model_and_its_real_twin(
         assert "'espresso'" in classifier.description.reason
 
 
-class Recorder:
+class Recorder(Sink):
     """A sink that keeps what it was told."""
 
     name = "recorder"
@@ -381,7 +381,7 @@ class Recorder:
     def observe(self, observation: Observation) -> None:
         self.observed.append(observation)
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         pass
 
     def report(self, snapshot: DeviceHealth) -> None:

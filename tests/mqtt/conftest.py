@@ -193,23 +193,23 @@ class Rig:
     def report(self, **different: Any) -> None:
         self.sink.report(self.device_health(**different))
 
-    changed: LabelChange | None = None
+    changed: tuple[LabelChange, ...] = ()
 
     def change(self, label: str, camera: str = "camera", **different: Any) -> None:
         self.made.append(label)
         made = change(camera=camera, label=label, at=time.monotonic(), **different)
         # A camera that is lost gives no frame that could carry the change.
-        self.changed = None if label == UNAVAILABLE else made
+        self.changed = () if label == UNAVAILABLE else (made,)
         self.sink.change(made)
 
     def see(self, label: str, score: float = 0.9, snapshot: bool = False) -> None:
         pixels = np.full((48, 64, 3), 99, np.uint8)
         frame = Frame(pixels, PixelFormat.BGR, 64, 48, 0, 0.0)
         seen = observation(label=label, score=score)
-        changed, self.changed = self.changed, None
+        changed, self.changed = self.changed, ()
         self.sink.observe(
             msgspec.structs.replace(
-                seen, frame=frame, change=changed, snapshot=frame if snapshot else None
+                seen, frame=frame, changes=changed, snapshot=frame if snapshot else None
             )
         )
 

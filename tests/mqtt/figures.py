@@ -101,7 +101,7 @@ def _event() -> Event:
     )
 
 
-class Stopwatch:
+class Stopwatch(Sink):
     """A sink that notes the latencies, and makes a label change of every fifth frame."""
 
     name = "stopwatch"
@@ -118,7 +118,7 @@ class Stopwatch:
             at = observation.frame.captured_at
             self._sink.change(LabelChange("camera", label, 0.9, "unknown", 0.1, "m", at))
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         """Nothing: changes are made here."""
 
     def report(self, snapshot: DeviceHealth) -> None:

@@ -49,6 +49,8 @@ def test_an_event_says_what_happened(rig: Rig, listener: Listener) -> None:
         "previous": "dog",
         "held_s": 2.1,
         "model": "efficientnet-lite0-224-int8",
+        "on": True,
+        "active": ["cat"],
         "replayed": False,
     }
 

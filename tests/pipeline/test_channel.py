@@ -11,7 +11,7 @@ import pytest
 from device import config
 from device.cameras import open_camera
 from device.cameras.supervisor import CameraSupervisor
-from device.events import UNAVAILABLE, DeviceHealth, LabelChange, Observation
+from device.events import UNAVAILABLE, DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library import catalog
@@ -24,7 +24,7 @@ from tests.conftest import classifier_of, frame_of
 from tests.sinks.examples import observation
 
 
-class Recorder:
+class Recorder(Sink):
     name = "recorder"
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Recorder:
     def observe(self, observation: Observation) -> None:
         self.observed.append(observation)
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         self.changes.append(change)
 
     def report(self, health: DeviceHealth) -> None: ...
@@ -217,5 +217,5 @@ class TestAtRest:
     def test_another_colour_is_another_label_within_a_frame(self, resting: Channel) -> None:
         observation = resting.process(red(101, colour=0))
         assert observation is not None
-        assert observation.change is not None
-        assert observation.change.label == "blue"
+        assert len(observation.changes) == 1
+        assert observation.changes[0].label == "blue"

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from device.config import Day, Gate
+from device.config import Gate
+from device.config.values import Day
 from device.pipeline.duty import Duty
 
 ZONE = "Europe/Berlin"

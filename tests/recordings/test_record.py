@@ -15,14 +15,14 @@ from device.cameras import open_camera
 from device.cli import main
 from device.cli.arguments import duration_s
 from device.errors import CameraError, OutputClosed, SinkError, UsageError
-from device.events import DeviceHealth, LabelChange, Observation, StageTimes
+from device.events import DeviceHealth, LabelChange, Observation, Sink, StageTimes
 from device.frames import Frame, PixelFormat
 from device.node import Node
 from device.recordings import format as form
 from device.sinks.record import RecordSink
 
 
-class Changes:
+class Changes(Sink):
     """A sink that keeps the changes and how often it observed."""
 
     name = "changes"
@@ -34,7 +34,7 @@ class Changes:
     def observe(self, observation: Observation) -> None:
         self.scores.append(observation.predictions[0].score)
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         self.changed.append(
             (change.camera, change.label, change.previous, change.score, change.held_s)
         )

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from device.events import (
+    OFF_DUTY,
+    UNAVAILABLE,
     CameraHealth,
     Description,
     DeviceHealth,
@@ -50,7 +52,10 @@ def change(**different: Any) -> LabelChange:
         "model": "efficientnet-lite0-224-int8",
         "at": 3.2,
     }
-    return LabelChange(**(usual | different))
+    made = usual | different
+    given = made["label"]
+    idle = given in ("unknown", UNAVAILABLE, OFF_DUTY)
+    return LabelChange(**({"active": () if idle else (given,)} | made))
 
 
 def description(**different: Any) -> Description:

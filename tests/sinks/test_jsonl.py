@@ -25,7 +25,8 @@ def written(encoding: str = "utf-8", at: float = 1_767_323_045.678, **different:
 def test_a_change_is_one_line_of_json() -> None:
     assert written(score=0.931234567, held_s=2.1000004) == (
         b'{"camera":"camera","label":"espresso","score":0.9312,"previous":"unknown",'
-        b'"held_s":2.1,"model":"efficientnet-lite0-224-int8","at":"2026-01-02T03:04:05.678Z"}\n'
+        b'"held_s":2.1,"model":"efficientnet-lite0-224-int8","at":"2026-01-02T03:04:05.678Z",'
+        b'"on":true,"active":["espresso"]}\n'
     )
 
 

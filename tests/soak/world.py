@@ -28,7 +28,7 @@ import device.pipeline.feeds
 from device import config
 from device.cameras import Camera
 from device.errors import CameraError
-from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation
+from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, PixelFormat, Pixels
 from device.sinks.mqtt.outbox import Outbox
 from device.sinks.mqtt.sink import MqttSink
@@ -145,7 +145,7 @@ class PacedSink(MqttSink):
         return self._inbox.qsize() > _LAG
 
 
-class World:
+class World(Sink):
     """What is around the device: time, what the camera sees, and all that goes wrong."""
 
     name = "world"
@@ -181,7 +181,7 @@ class World:
     def observe(self, _observation: Observation) -> None:
         """Nothing: frames are counted in health."""
 
-    def change(self, _change: LabelChange) -> None:
+    def change(self, _change: LabelChange, *_: object) -> None:
         """Nothing: the outbox says what it takes."""
 
     def report(self, health: DeviceHealth) -> None:

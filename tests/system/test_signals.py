@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device import config
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.node import Node
 from device.system.signals import Signals
 
@@ -47,7 +47,7 @@ def test_what_the_terminal_sends_stops_unless_it_is_ignored(number: signal.Signa
         signal.signal(number, before)
 
 
-class _Ready:
+class _Ready(Sink):
     """Tells the parent, through a pipe, that frames are being classified."""
 
     name = "ready"
@@ -60,7 +60,7 @@ class _Ready:
             os.write(self._descriptor, b"x")
             self._descriptor = -1
 
-    def change(self, change: LabelChange) -> None: ...
+    def change(self, change: LabelChange, *_: object) -> None: ...
 
     def report(self, health: DeviceHealth) -> None: ...
 

@@ -17,14 +17,14 @@ import numpy as np
 
 from device import config
 from device.control.commands import Answer, Command
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.library import catalog
 from device.node import Node
 from device.teach.lessons import Picture
 from device.teach.teacher import Teacher
 
 
-class Stopwatch:
+class Stopwatch(Sink):
     """Keeps the latency of each frame, by whether lessons were learned meanwhile."""
 
     name = "stopwatch"
@@ -58,7 +58,7 @@ class Stopwatch:
         if self._learning:
             self._teach()
 
-    def change(self, change: LabelChange) -> None: ...
+    def change(self, change: LabelChange, *_: object) -> None: ...
 
     def report(self, health: DeviceHealth) -> None: ...
 

@@ -12,7 +12,7 @@ import pytest
 from device import config
 from device.control.commands import Answer, Command
 from device.errors import ModelError
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, PixelFormat
 from device.library import catalog
 from device.node import Node
@@ -55,7 +55,7 @@ def settings(tmp_path: Path) -> config.Config:
     )
 
 
-class Teaching:
+class Teaching(Sink):
     """Gives commands one after the other, and ends the run when both cameras say a word."""
 
     name = "teaching"
@@ -90,7 +90,7 @@ class Teaching:
         if self._is_over and self.said == self._words and knows:
             self.node.restart()
 
-    def change(self, change: LabelChange) -> None: ...
+    def change(self, change: LabelChange, *_: object) -> None: ...
 
     def report(self, health: DeviceHealth) -> None:
         self.health = health

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from device import config
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.node import Node
 from device.sinks.web import server
 from tests.web.conftest import PATIENCE_S, Open, View, read_until
@@ -182,11 +182,11 @@ def test_a_taken_port_is_reported_and_nothing_ends(
 ) -> None:
     kept: list[DeviceHealth] = []
 
-    class Keeper:
+    class Keeper(Sink):
         name = "keeper"
 
         def observe(self, observation: Observation) -> None: ...
-        def change(self, change: LabelChange) -> None: ...
+        def change(self, change: LabelChange, *_: object) -> None: ...
         def report(self, snapshot: DeviceHealth) -> None:
             kept.append(snapshot)
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from device import config
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.node import Node
 
 COUNTS = (0, 1, 50)
@@ -24,7 +24,7 @@ COUNTS = (0, 1, 50)
 _SETTLE_FRAMES = 15
 
 
-class Rounds:
+class Rounds(Sink):
     """A sink that counts frames, and changes the number of watchers after each round."""
 
     name = "rounds"
@@ -49,7 +49,7 @@ class Rounds:
             self.took_ms[count].append(took)
             self.latency_ms[count].append(observation.latency_ms)
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, *_: object) -> None:
         """Nothing: labels do not matter here."""
 
     def report(self, snapshot: DeviceHealth) -> None:

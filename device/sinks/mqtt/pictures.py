@@ -27,7 +27,7 @@ class Pictures:
 
     def take(self, observation: Observation) -> bool:
         """Keep the picture if it is to be sent, and return whether; for the node's thread."""
-        frame = observation.snapshot or (observation.frame if observation.change else None)
+        frame = observation.snapshot or (observation.frame if observation.changes else None)
         if frame is not None:
             self._frames[observation.camera] = frame
         return frame is not None

@@ -20,7 +20,8 @@ from typing import Any
 
 from device import config
 from device.control.commands import Answer, Device
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
+from device.frames import Frame
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.commands import Commands
 from device.sinks.mqtt.connection import (
@@ -57,7 +58,7 @@ BIRTH_JITTER_S = 1.0
 RETRY_S = 10.0
 
 
-class MqttSink:
+class MqttSink(Sink):
     """The MQTT way out, and the way in for commands.
 
     ``watched`` are the labels that get a binary sensor in Home Assistant. ``state`` is where
@@ -123,7 +124,7 @@ class MqttSink:
         """Why the broker is not reached, empty while it is."""
         return self._link.problem
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, _frame: Frame | None = None, /) -> None:
         """Take a label change: from here it is on its way to the disk, and then to the broker."""
         if self._post(change):
             self._accepted += 1

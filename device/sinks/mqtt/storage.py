@@ -54,6 +54,8 @@ class Event(msgspec.Struct, frozen=True):
     held_s: float
     model: str
     seq: int = 0
+    on: bool = True
+    active: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):

@@ -14,7 +14,8 @@ from typing import Any, TextIO
 
 from device import config
 from device.errors import OutputClosed
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
+from device.frames import Frame
 from device.sinks.lines import backend, write_text
 from device.system.logs import is_journal
 from device.system.text import printable
@@ -22,7 +23,7 @@ from device.system.text import printable
 _KEPT_LOG_LINES = 100
 
 
-class TerminalSink:
+class TerminalSink(Sink):
     """Shows what the cameras see, on stdout or on the stream it is given.
 
     On a terminal that is a live display: ``observe`` stores a reference, and a thread of
@@ -75,7 +76,7 @@ class TerminalSink:
             if self._screen.error:
                 raise OutputClosed from self._screen.error
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, _frame: Frame | None = None, /) -> None:
         """Show the change: as a line of its own, or in the display's list."""
         line = _change_line(change, None if self._journal else self._started_at)
         if self._screen:

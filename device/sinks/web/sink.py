@@ -15,7 +15,8 @@ from typing import NamedTuple
 from device import config
 from device.control.commands import Device
 from device.errors import ConfigError, SinkError
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
+from device.frames import Frame
 from device.sinks.web import token as web_token
 from device.sinks.web.app import WebApp
 from device.sinks.web.metrics import Metrics
@@ -25,7 +26,7 @@ from device.sinks.web.state import WebState
 _log = logging.getLogger("labelcam.sinks.web")
 
 
-class WebSink:
+class WebSink(Sink):
     """Serves the page from construction to ``close``.
 
     ``cameras`` are those that are reported, each region as one of its own. Raises ConfigError
@@ -61,7 +62,7 @@ class WebSink:
         self._state.observe(observation)
         self._metrics.observe(observation)
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, _frame: Frame | None = None, /) -> None:
         """Put the change on the timeline."""
         self._state.change(change)
         self._metrics.change(change)

@@ -61,6 +61,8 @@ class Change(msgspec.Struct, frozen=True):
     model: str
     at: str
     age_s: float
+    on: bool
+    active: tuple[str, ...]
 
 
 class LogLine(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ from device import config
 from device.control.commands import Answer, Command, Device
 from device.control.table import CONTROLS, limits
 from device.errors import CommandError, OutputClosed, SinkError
-from device.events import DeviceHealth, LabelChange, Observation
+from device.events import DeviceHealth, LabelChange, Observation, Sink
+from device.frames import Frame
 from device.recordings.rendering import ROTATIONS, jpeg, upright
 from device.sinks.window.display import Display, Screen, open_screen
 from device.sinks.window.scene import Scene, View
@@ -30,7 +31,7 @@ _STEP = 0.05
 _QUALITY = 92
 
 
-class WindowSink:
+class WindowSink(Sink):
     """Shows one camera at a time, from construction to ``close``.
 
     ``cameras`` are those that are reported, each region as one of its own. Raises SinkError
@@ -69,7 +70,7 @@ class WindowSink:
         self._views[observation.camera].observation = observation
         self._version += 1
 
-    def change(self, change: LabelChange) -> None:
+    def change(self, change: LabelChange, _frame: Frame | None = None, /) -> None:
         """Show this label in the next picture."""
         self._views[change.camera].change = change
 
