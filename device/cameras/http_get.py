@@ -2,12 +2,11 @@
 
 import base64
 import http.client
-import io
 import socket
 import ssl
 import threading
 import time
-from typing import Any, cast
+from typing import cast
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import (
     AbstractDigestAuthHandler,
@@ -18,17 +17,16 @@ from urllib.request import (
 )
 
 from device import __version__
+from device.system.timed_socket import TimedSocket
 
 _REDIRECTS_MAX = 3
 _HEADERS = {"User-Agent": f"labelcam/{__version__}", "Accept": "*/*"}
-# How long a wait may last before it looks whether it should end.
-_SLICE_S = 0.1
 
 
 class Answer:
     """What a camera answered: its status, its headers, and more as it comes."""
 
-    def __init__(self, response: http.client.HTTPResponse, wire: "_Wire") -> None:
+    def __init__(self, response: http.client.HTTPResponse, wire: TimedSocket) -> None:
         self.status = response.status
         self.headers = response.headers
         self._response = response
@@ -106,7 +104,7 @@ def _get(
     path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
     try:
         connection.request("GET", path, headers=headers)
-        wire = _Wire(connection.sock, deadline, stop)
+        wire = TimedSocket(connection.sock, deadline, stop)
         # As the connection itself would make it, if it knew of deadlines.
         response = http.client.HTTPResponse(cast("socket.socket", wire), method="GET")
         response.begin()
@@ -133,34 +131,3 @@ def _authorization(answer: Answer, url: str, user: str, password: str) -> str:
     if "basic" in ways:
         return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
     return ""
-
-
-class _Wire(io.RawIOBase):
-    """A socket that is read until a deadline, however slowly its bytes come."""
-
-    def __init__(self, sock: Any, deadline: float, stop: threading.Event) -> None:
-        self.deadline = deadline
-        self._socket = sock
-        self._stop = stop
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self, 64 << 10)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while True:
-            left_s = self.deadline - time.monotonic()
-            if left_s <= 0 or self._stop.is_set():
-                raise TimeoutError
-            self._socket.settimeout(min(left_s, _SLICE_S))
-            try:
-                read: int = self._socket.recv_into(buffer)
-                return read
-            except TimeoutError:
-                continue
-
-    def close(self) -> None:
-        super().close()
-        self._socket.close()

@@ -20,9 +20,9 @@ from device import config
 from device.cameras import Camera
 from device.cameras.pace import Pace
 from device.frames import Frame, PixelFormat
-from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
-from device.sinks.mqtt.storage import Event
+from device.sinks.outbox import Limits, Outbox
+from device.sinks.outbox.storage import Event
 from tests.tiny import colour_model
 
 SIDE = 8

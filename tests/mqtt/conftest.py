@@ -18,10 +18,10 @@ from device.control.commands import Answer, Command
 from device.errors import CommandError, TeachError
 from device.events import UNAVAILABLE, Controls, DeviceHealth, LabelChange
 from device.frames import Frame, PixelFormat
-from device.sinks.mqtt import retry
+from device.sinks import retry
 from device.sinks.mqtt import sink as mqtt
-from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
+from device.sinks.outbox import Limits, Outbox
 from device.teach.teacher import Teacher
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
 from tests.sinks.examples import camera_health, change, device_health, observation

@@ -26,9 +26,9 @@ from typing import Any
 from device import config
 from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.node import Node
-from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.sink import MqttSink
-from device.sinks.mqtt.storage import Event
+from device.sinks.outbox import Limits, Outbox
+from device.sinks.outbox.storage import Event
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Mosquitto, free_port
 
 EVENTS = 1000

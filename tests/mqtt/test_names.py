@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from device.config import Mqtt
 from device.control import table
-from device.sinks.mqtt import payloads, retry
+from device.sinks import retry
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.topics import Topics, machine_id, slug
+from device.sinks.wire import Ids
 from tests.mqtt.conftest import Device
 from tests.sinks.examples import device_health
 
@@ -99,7 +100,7 @@ def test_the_machine_id_or_what_there_is(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_ids_grow_even_where_the_clock_is_set_back() -> None:
-    ids = payloads.Ids()
+    ids = Ids()
     found = [ids.next(now) for now in (1e9, 2e9, 1.5e9, 2e9, -1.0, *([2e9] * 9000), 3e9)]
     assert found == sorted(set(found))
     for text in (found[0], found[-1]):

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device.sinks.mqtt import outbox
-from device.sinks.mqtt.outbox import Limits, Outbox, Stored
-from device.sinks.mqtt.storage import Event
+from device.sinks import outbox
+from device.sinks.outbox import Limits, Outbox, Stored
+from device.sinks.outbox.storage import Event
 
 WIDE = Limits(events=1_000_000, size_bytes=1 << 30, age_s=1e9)
 
@@ -136,7 +136,7 @@ def test_sequence_numbers_of_what_no_disk_took_are_not_given_again(path: Path) -
 def test_a_killed_process_loses_nothing_that_was_taken(path: Path) -> None:
     script = f"""
         from pathlib import Path
-        from device.sinks.mqtt.outbox import Limits, Outbox
+        from device.sinks.outbox import Limits, Outbox
         from tests.mqtt.test_outbox import event
         box = Outbox(Path({str(path)!r}), Limits(10**6, 10**9, 1e9))
         for number in range(10**6):

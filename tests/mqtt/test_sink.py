@@ -18,8 +18,8 @@ from device import config
 from device.events import OFF_DUTY, UNAVAILABLE, Controls
 from device.sinks.mqtt import delivery
 from device.sinks.mqtt import sink as mqtt
-from device.sinks.mqtt.outbox import Outbox
-from device.sinks.mqtt.storage import Event
+from device.sinks.outbox import Outbox
+from device.sinks.outbox.storage import Event
 from device.system import audit
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
@@ -432,7 +432,7 @@ def test_what_neither_disk_nor_broker_took_is_counted_and_said(
     rig.close()
     assert (
         f"outbox: 64 label changes are lost: {rig.state / 'outbox.db'} takes none "
-        "(database or disk is full), and no broker has them"
+        "(database or disk is full), and nobody else has them"
     ) in caplog.text
 
 

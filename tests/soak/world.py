@@ -30,9 +30,9 @@ from device.cameras import Camera
 from device.errors import CameraError
 from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, PixelFormat, Pixels
-from device.sinks.mqtt.outbox import Outbox
 from device.sinks.mqtt.sink import MqttSink
-from device.sinks.mqtt.storage import Event
+from device.sinks.outbox import Outbox
+from device.sinks.outbox.storage import Event
 from device.system import logs
 from device.system.paths import MODELS
 from tests.soak import script

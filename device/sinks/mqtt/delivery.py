@@ -8,11 +8,11 @@ from paho.mqtt.client import MQTTMessageInfo
 from device.events import LabelChange
 from device.health import vitals
 from device.sinks.mqtt.connection import WINDOW, Connection
-from device.sinks.mqtt.outbox import Outbox
-from device.sinks.mqtt.payloads import Ids, event_message
-from device.sinks.mqtt.storage import Event
+from device.sinks.mqtt.payloads import event_message
 from device.sinks.mqtt.topics import Topics, slug
-from device.sinks.wire import change_fields
+from device.sinks.outbox import Outbox
+from device.sinks.outbox.storage import Event
+from device.sinks.wire import Ids, change_fields
 
 EVENTS = "events"
 

@@ -7,7 +7,8 @@ from paho.mqtt.client import WebsocketConnectionError
 from paho.mqtt.reasoncodes import ReasonCode
 
 from device.config import Mqtt
-from device.sinks.mqtt.broker import address_of, reason_of
+from device.sinks.mqtt.broker import address_of
+from device.system.secret import reason_of
 
 # How long the dialling may take.
 CONNECT_TIMEOUT_S = 10.0

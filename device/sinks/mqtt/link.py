@@ -18,7 +18,7 @@ from device.sinks.mqtt.connection import (
     Lost,
     Will,
 )
-from device.sinks.mqtt.retry import Retry
+from device.sinks.retry import Retry
 
 _log = logging.getLogger("labelcam.mqtt")
 

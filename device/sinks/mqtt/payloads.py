@@ -1,7 +1,5 @@
-"""The JSON that leaves the device, and the ids of events."""
+"""The JSON that leaves the device."""
 
-import secrets
-import uuid
 from typing import Any
 
 import msgspec
@@ -9,8 +7,8 @@ import msgspec
 from device import __version__
 from device.control.table import Value
 from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
-from device.sinks.mqtt.storage import Event
 from device.sinks.mqtt.topics import Topics
+from device.sinks.outbox.storage import Event
 from device.sinks.wire import iso
 
 
@@ -123,24 +121,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     return value
-
-
-class Ids:
-    """Version 7 UUIDs (RFC 9562): in the order of time, and each larger than the one before,
-    even where the wall clock is set back meanwhile."""
-
-    def __init__(self) -> None:
-        self._last_ms = 0
-        self._counter = 0
-
-    def next(self, now: float) -> str:
-        """The next id; ``now`` is wall time in seconds."""
-        now_ms = max(0, int(now * 1000))
-        if now_ms > self._last_ms:
-            self._last_ms, self._counter = now_ms, secrets.randbits(11)
-        else:
-            self._counter += 1
-            if self._counter >> 12:
-                self._last_ms, self._counter = self._last_ms + 1, 0
-        number = (self._last_ms & (1 << 48) - 1) << 80 | 7 << 76 | self._counter << 64
-        return str(uuid.UUID(int=number | 2 << 62 | secrets.randbits(62)))

@@ -36,12 +36,12 @@ from device.sinks.mqtt.connection import (
 from device.sinks.mqtt.delivery import EVENTS, Delivery
 from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.link import Link
-from device.sinks.mqtt.outbox import Limits, Outbox
 from device.sinks.mqtt.payloads import health_message
 from device.sinks.mqtt.pictures import Pictures
 from device.sinks.mqtt.security import Security
 from device.sinks.mqtt.state import OFFLINE, ONLINE, State
 from device.sinks.mqtt.topics import Topics
+from device.sinks.outbox import Limits, Outbox
 from device.system.paths import state_directory
 
 _log = logging.getLogger("labelcam.mqtt")

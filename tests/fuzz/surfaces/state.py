@@ -12,9 +12,9 @@ from device.events import Controls
 from device.inference import choice, proof
 from device.inference.runtimes import Candidate, Choice
 from device.library import tflite_file
-from device.sinks.mqtt import outbox
+from device.sinks import outbox
 from device.sinks.mqtt.announced import Announced
-from device.sinks.mqtt.storage import Event
+from device.sinks.outbox.storage import Event
 from device.system.paths import MODELS, state_directory
 from device.teach.teacher import Teacher
 from tests.fuzz import mutation

@@ -1,4 +1,4 @@
-"""When to try the broker again."""
+"""When to try the other end of a way out again."""
 
 import random
 

@@ -1,7 +1,7 @@
-"""Events until the broker has them: a label change that was made is not lost.
+"""Events until the other end has them: a label change that was made is not lost.
 
 A change counts as made once ``add`` has come back: it is then in a file that a pulled plug
-does not take away. The card is spared otherwise. What the broker acknowledged is struck out
+does not take away. The card is spared otherwise. What the other end acknowledged is struck out
 together with the next event's insertion, in the same page and the same flush; only where no
 event follows within ``TRIM_S`` does it cost a write of its own. A process killed in between
 sends those events again, with the ids they had.
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device.sinks.mqtt.storage import Event, EventFile, Row
+from device.sinks.outbox.storage import Event, EventFile, Row
 
 _log = logging.getLogger("labelcam.outbox")
 
@@ -49,7 +49,7 @@ class Limits(NamedTuple):
 
 
 class Outbox:
-    """A queue of events in a file, for one thread.
+    """A queue of events in a file, for one thread at a time; ``kind`` is their type.
 
     Without a usable disk it goes on in memory, bounded, and tries the disk again;
     ``trouble`` says why. ``dropped`` counts what the limits took since the start.
@@ -60,6 +60,7 @@ class Outbox:
         path: Path,
         limits: Limits,
         *,
+        kind: type[Event] = Event,
         boot: str | None = None,
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
@@ -69,6 +70,7 @@ class Outbox:
         self._path = path
         self._file = EventFile(path, connect)
         self._limits = limits
+        self._kind = kind
         self._boot = boot_id() if boot is None else boot
         self._clock = clock
         self._opened_at = clock()
@@ -132,7 +134,7 @@ class Outbox:
         return [
             Stored(
                 row.number,
-                msgspec.json.decode(row.body, type=Event),
+                msgspec.json.decode(row.body, type=self._kind),
                 row.since if row.boot == self._boot else None,
             )
             for row in self._rows(max(after, self._acknowledged), limit)
@@ -158,7 +160,7 @@ class Outbox:
             self._write()
         if self._unwritten:
             _log.error(
-                "outbox: %d label changes are lost: %s takes none (%s), and no broker has them",
+                "outbox: %d label changes are lost: %s takes none (%s), and nobody else has them",
                 len(self._unwritten),
                 self._path,
                 self.trouble,
