@@ -31,7 +31,7 @@ class PixelFormat(enum.Enum):
     YUV420 = "YUV420"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Frame:
     """One picture, owned: its pixels are a copy that no driver will write again.
 

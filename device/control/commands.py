@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
 
+from device.config.values import Box
 from device.control.table import CONTROLS, Value
 from device.errors import CommandError
 
@@ -58,6 +59,9 @@ class Device(Protocol):
 
     def taught(self, camera: str) -> tuple[str, ...]:
         """The labels that the camera was taught."""
+
+    def region(self, camera: str) -> Box:
+        """The part of the upright picture that the camera looks at, as shares of it."""
 
     def teacher(self, camera: str) -> "Teacher":
         """The lessons of the camera, to be closed by the thread that asks.

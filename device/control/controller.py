@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from device.config.values import Box
 from device.control.commands import Answer, Command
 from device.control.jobs import Jobs
 from device.control.overrides import Overrides
@@ -84,6 +85,11 @@ class Controller:
         """The labels that this camera was taught."""
         found = (channel for channel in self._feeds.channels if channel.name == camera)
         return next((channel.taught for channel in found), ())
+
+    def region(self, camera: str) -> Box:
+        """The part of the upright picture that this camera looks at, as shares of it."""
+        found = (channel for channel in self._feeds.channels if channel.name == camera)
+        return next(channel.controls.region for channel in found)
 
     def teacher(self, camera: str) -> "Teacher":
         """The lessons of this camera, for the thread that asks. Raises TeachError."""

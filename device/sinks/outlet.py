@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from device import config
 from device.control.commands import Device
 from device.errors import OutputClosed, SinkError
 from device.events import ActionResult, Sink, SinkHealth
+from device.sinks.photos import Photos
 from device.system.text import one_line
 
 _log = logging.getLogger("labelcam.node")
@@ -16,7 +18,8 @@ _log = logging.getLogger("labelcam.node")
 RETRY_S = 10.0
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """The run that a sink is opened for.
 
     ``cameras`` are those that are reported, each region as one of its own; ``groups`` are the
@@ -30,6 +33,11 @@ class Run(NamedTuple):
     groups: Sequence[str]
     started_at: float
     report_action: Callable[[ActionResult], None] = lambda _result: None
+
+    @cached_property
+    def photos(self) -> Photos:
+        """The pictures of what changed, the same for every sink."""
+        return Photos(self.settings.snapshots, self.cameras, self.device)
 
 
 class Outlet:

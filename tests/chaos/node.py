@@ -23,6 +23,7 @@ from device.frames import Frame, PixelFormat
 from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outbox import Limits, Outbox
 from device.sinks.outbox.storage import Event
+from device.sinks.photos import Photos
 from tests.tiny import colour_model
 
 SIDE = 8
@@ -87,6 +88,7 @@ def main(folder: Path, port: int, rate: float) -> int:
             settings.mqtt,
             settings.camera,
             node.controller,
+            Photos(settings.snapshots, settings.camera, node.controller),
             state=folder / "state",
             make_outbox=outbox,
         )

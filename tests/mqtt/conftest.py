@@ -22,6 +22,7 @@ from device.sinks import retry
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outbox import Limits, Outbox
+from device.sinks.photos import Photos
 from device.teach.teacher import Teacher
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Door, Mosquitto
 from tests.sinks.examples import camera_health, change, device_health, observation
@@ -115,6 +116,7 @@ class Device:
     """Stands in for the node: takes commands, and answers at once."""
 
     known_by_lesson: tuple[str, ...] = ()
+    looks_at = CONTROLS.region
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
@@ -138,6 +140,9 @@ class Device:
     def taught(self, _camera: str) -> tuple[str, ...]:
         return self.known_by_lesson
 
+    def region(self, _camera: str) -> tuple[float, float, float, float]:
+        return self.looks_at
+
     def teacher(self, camera: str) -> Teacher:
         raise TeachError(f"camera {camera!r} has no model that can be taught")
 
@@ -154,6 +159,7 @@ class Rig:
         self.state = state
         self.device = Device()
         self.settings = config.Mqtt(host="127.0.0.1", port=port, node="garden", interval_s=60.0)
+        self.snapshots = config.Snapshots()
         self.cameras = [config.Camera()]
         self.made: list[str] = []
         self.sinks: list[MqttSink] = []
@@ -170,6 +176,7 @@ class Rig:
                 self.settings,
                 self.cameras,
                 self.device,
+                Photos(self.snapshots, self.cameras, self.device),
                 watched,
                 state=self.state,
                 make_outbox=make_outbox,

@@ -29,6 +29,7 @@ from device.node import Node
 from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outbox import Limits, Outbox
 from device.sinks.outbox.storage import Event
+from device.sinks.photos import Photos
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Mosquitto, free_port
 
 EVENTS = 1000
@@ -166,8 +167,11 @@ def _run(folder: Path, situation: str, frames: int) -> list[float]:
     watches: list[Stopwatch] = []
 
     def open_mqtt() -> MqttSink:
+        photos = Photos(settings.snapshots, settings.camera, node.controller)
         sinks.append(
-            MqttSink(settings.mqtt, settings.camera, node.controller, state=folder / "state")
+            MqttSink(
+                settings.mqtt, settings.camera, node.controller, photos, state=folder / "state"
+            )
         )
         if situation == "stalled":
             threading.Thread(target=stall, daemon=True).start()

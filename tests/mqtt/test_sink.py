@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from device import config
 from device.events import OFF_DUTY, UNAVAILABLE, Controls
+from device.frames import Frame, PixelFormat
 from device.sinks.mqtt import delivery
 from device.sinks.mqtt import sink as mqtt
 from device.sinks.outbox import Outbox
@@ -24,6 +26,7 @@ from device.system import audit
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
 from tests.mqtt.test_outbox import Disk
+from tests.sinks.examples import observation
 
 ROOT = "labelcam/garden"
 
@@ -180,6 +183,39 @@ def test_pictures_are_sent_only_where_they_are_asked_for(
     listener.wait_for("/availability", 4)
     rig.change("dog")
     listener.wait(lambda: unique_labels(listener)[-1] == "dog")
+    assert len(listener.of("/image")) == 2
+
+
+def test_pictures_are_blurred_where_snapshots_are(rig: Rig, listener: Listener) -> None:
+    rig.snapshots = config.Snapshots(blur=True)
+    rig.device.looks_at = (0.0, 0.0, 0.5, 1.0)
+    rig.open(images=True)
+    rig.report()
+    rig.wait_until_up()
+    noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3)).astype(np.uint8)
+    frame = Frame(noise[::2, ::2].copy(), PixelFormat.BGR, 64, 48, 0, 0.0)
+    still = Frame(noise, PixelFormat.BGR, 128, 96, 0, 0.0)
+    rig.sink.observe(msgspec.structs.replace(observation(), frame=frame, snapshot=still))
+    image = listener.wait_for("/image")
+    picture = cv2.imdecode(np.frombuffer(image.payload, np.uint8), cv2.IMREAD_COLOR)
+    # Not the larger still, of which the region is not known.
+    assert picture.shape == (48, 64, 3)
+    assert picture[:, :28].std() > 2 * picture[:, 36:].std()
+
+
+def test_of_many_labels_the_end_of_one_is_no_picture(rig: Rig, listener: Listener) -> None:
+    rig.open(images=True)
+    rig.report()
+    rig.wait_until_up()
+    rig.change("cat", active=("cat",))
+    rig.see("cat")
+    listener.wait_for("/image")
+    rig.change("cat", on=False, active=())
+    rig.see("dog")
+    rig.change("dog", active=("dog",))
+    rig.see("dog")
+    listener.wait_for("/image", 2)
+    listener.wait_for("/event", 3)
     assert len(listener.of("/image")) == 2
 
 

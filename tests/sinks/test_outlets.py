@@ -20,6 +20,7 @@ from device.sinks import outlet as outlets
 from device.sinks.jsonl import JsonlSink
 from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outlet import Outlet
+from device.sinks.photos import Photos
 from device.sinks.record import RecordSink
 from device.sinks.terminal.sink import TerminalSink
 from device.sinks.window.sink import WindowSink
@@ -125,8 +126,10 @@ def make_record(_request: object, folder: Path, _stack: object) -> Subject:
 def make_mqtt(request: pytest.FixtureRequest, folder: Path, _stack: object) -> Subject:
     port = request.getfixturevalue("broker").port
     settings = config.Mqtt(host="127.0.0.1", port=port, images=True)
+    photos = Photos(config.Snapshots(), CAMERAS, FakeDevice())
     return Subject(
-        lambda: MqttSink(settings, CAMERAS, FakeDevice(), state=folder), draws_within_s=0.04
+        lambda: MqttSink(settings, CAMERAS, FakeDevice(), photos, state=folder),
+        draws_within_s=0.04,
     )
 
 

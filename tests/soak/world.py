@@ -33,6 +33,7 @@ from device.frames import Frame, PixelFormat, Pixels
 from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outbox import Outbox
 from device.sinks.outbox.storage import Event
+from device.sinks.photos import Photos
 from device.system import logs
 from device.system.paths import MODELS
 from tests.soak import script
@@ -360,8 +361,9 @@ def live(
         vars(device.node)["_WAIT_S"] = 0.002
 
     def open_mqtt() -> MqttSink:
+        photos = Photos(settings.snapshots, settings.camera, node.controller)
         world.mqtt = PacedSink(
-            settings.mqtt, settings.camera, node.controller, make_outbox=Journaled
+            settings.mqtt, settings.camera, node.controller, photos, make_outbox=Journaled
         )
         return world.mqtt
 

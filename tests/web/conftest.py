@@ -50,6 +50,9 @@ class FakeDevice:
     def taught(self, _camera: str) -> tuple[str, ...]:
         return ()
 
+    def region(self, _camera: str) -> tuple[float, float, float, float]:
+        return CONTROLS.region
+
     def teacher(self, camera: str) -> Teacher:
         if camera != "camera":
             raise TeachError(f"camera {camera!r} has no model that can be taught")

@@ -12,7 +12,7 @@ def open_sink(run: Run) -> Sink:
     from device.sinks.mqtt.sink import MqttSink
 
     watched = run.settings.mqtt.watch or run.settings.decide.allow or run.groups
-    return MqttSink(run.settings.mqtt, run.cameras, run.device, watched)
+    return MqttSink(run.settings.mqtt, run.cameras, run.device, run.photos, watched)
 
 
 def check_settings(settings: config.Config) -> None:

@@ -42,6 +42,7 @@ from device.sinks.mqtt.security import Security
 from device.sinks.mqtt.state import OFFLINE, ONLINE, State
 from device.sinks.mqtt.topics import Topics
 from device.sinks.outbox import Limits, Outbox
+from device.sinks.photos import Photos
 from device.system.paths import state_directory
 
 _log = logging.getLogger("labelcam.mqtt")
@@ -72,6 +73,7 @@ class MqttSink(Sink):
         settings: config.Mqtt,
         cameras: Sequence[config.Camera],
         device: Device,
+        photos: Photos,
         watched: Sequence[str] = (),
         *,
         state: Path | None = None,
@@ -86,7 +88,7 @@ class MqttSink(Sink):
         self._accepted = 0
         self._overrun = 0
         self._state = State(topics)
-        self._pictures = Pictures(cameras, topics)
+        self._pictures = Pictures(photos, topics)
         self._security = Security(topics, self._post, enabled=settings.security)
 
         # The sink's thread alone has these.
