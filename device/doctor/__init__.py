@@ -1,7 +1,7 @@
 """``labelcam doctor``: what is well with this machine, what is not, and what mends it.
 
 Each check is a function from a ``Subject`` to a ``Finding``: one line, with the command that
-mends what is wrong. What a machine does not have is well.
+mends what is wrong. What a machine does not have is no fault: it does not apply.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from device.doctor import board, camera, edgetpu, service, software
+from device.doctor.report import Result, print_report, show_progress
 from device.doctor.subject import Finding, Host, Subject, fail
-from device.system.text import json_line, printable
+from device.system.text import json_line
 
 Check = Callable[[Subject], Finding]
 
@@ -59,32 +60,25 @@ CHECKS: dict[str, Check] = {
 SELF_TEST = ("python", "numpy", "runtime", "configuration", "model", "self-test", "delegate")
 
 
-class Result(msgspec.Struct, frozen=True):
-    """One finding with its check's name, as JSON has it."""
-
-    check: str
-    level: str
-    says: str
-    mend: str
-
-
 def doctor(
     config_file: Path | None, *, as_json: bool, self_test: bool, host: Host | None = None
 ) -> int:
-    """Run the checks and print a line each; returns 1 where one failed, else 0.
+    """Run the checks and print what they found; returns 1 where one failed, else 0.
 
-    ``config_file`` is by default the service's, where there is one.
+    What failed comes first and what does not apply last, then a summary. ``config_file`` is by
+    default the service's, where there is one.
     """
     subject = Subject(host or Host(), config_file)
     results = []
-    for name in SELF_TEST if self_test else CHECKS:
-        found = examine(name, subject)
-        results.append(Result(name, found.level, found.says, found.mend))
-        if not as_json:
-            mend = f"; {found.mend}" * bool(found.mend)
-            print(printable(f"{found.level:5} {name:18} {found.says}{mend}"), flush=True)
+    with show_progress() as progress:
+        for name in SELF_TEST if self_test else CHECKS:
+            progress(name)
+            found = examine(name, subject)
+            results.append(Result(name, found.level, found.says, found.mend))
     if as_json:
         print(msgspec.json.format(json_line(results)))
+    else:
+        print_report(results)
     return int(any(result.level == "fail" for result in results))
 
 

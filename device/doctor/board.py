@@ -2,7 +2,7 @@
 
 import re
 
-from device.doctor.subject import Finding, Subject, fail, ok, warn
+from device.doctor.subject import Finding, Subject, absent, fail, ok, warn
 
 _HOT_C, _WARM_C = 85.0, 75.0
 _LEAST_MEMORY_MB, _LITTLE_MEMORY_MB = 60, 120
@@ -15,7 +15,7 @@ def temperature(subject: Subject) -> Finding:
     """The processor is not too hot."""
     now = subject.vitals.temperature_c
     if now is None:
-        return ok("not told by this board")
+        return absent("not told by this board")
     mend = "cool it, or set gate.max_fps"
     if now >= _HOT_C:
         return fail(f"{now:g} °C: the board slows down or stops", mend)
@@ -26,7 +26,7 @@ def throttling(subject: Subject) -> Finding:
     """The firmware holds nothing back now."""
     now = subject.vitals.throttling
     if now is None:
-        return ok("not told by this board")
+        return absent("not told by this board")
     if now:
         return fail(f"now: {', '.join(now)}", _supply_or_heat(now))
     return ok("nothing is held back")
@@ -36,7 +36,7 @@ def throttling_before(subject: Subject) -> Finding:
     """The firmware held nothing back since the start."""
     before = subject.vitals.throttling_since_boot
     if before is None:
-        return ok("not told by this board")
+        return absent("not told by this board")
     if before:
         return warn(f"since the start: {', '.join(before)}", _supply_or_heat(before))
     return ok("nothing was held back since the start")
@@ -56,7 +56,7 @@ def power(subject: Subject) -> Finding:
     try:
         raw = (subject.host.root / "proc/device-tree/chosen/power/max_current").read_bytes()
     except OSError:
-        return ok("not told by this board")
+        return absent("not told by this board")
     supply_ma = int.from_bytes(raw[:4], "big")
     if 0 < supply_ma < _SUPPLY_MA:
         return warn(
@@ -70,7 +70,7 @@ def clock(subject: Subject) -> Finding:
     """The wall clock is set by a time server."""
     synced = subject.vitals.clock_synced
     if synced is None:
-        return ok("not told by this system")
+        return absent("not told by this system")
     if synced:
         return ok("synchronised")
     return warn("not synchronised: times in messages may be wrong", "sudo timedatectl set-ntp true")
@@ -80,7 +80,7 @@ def memory(subject: Subject) -> Finding:
     """There is memory left."""
     free = subject.vitals.memory_mb
     if free is None:
-        return ok("not told by this system")
+        return absent("not told by this system")
     mend = "end other programs, or choose a smaller model: labelcam models list"
     if free < _LEAST_MEMORY_MB:
         return fail(f"{free:.0f} MB free", mend)
@@ -126,4 +126,4 @@ def sd_card(subject: Subject) -> Finding:
             return warn(f"{name} has {max(used)}0 % of its life behind it", "replace it soon")
         if used:
             return ok(f"{name} has at most {max(used)}0 % of its life behind it")
-    return ok("its wear is not told")
+    return absent("its wear is not told")

@@ -5,7 +5,7 @@ import threading
 
 from device.cameras import open_camera, shown
 from device.cameras.v4l2 import find_devices, has_pi_camera
-from device.doctor.subject import Finding, Subject, fail, ok, warn
+from device.doctor.subject import Finding, Subject, absent, fail, ok, warn
 from device.errors import LabelcamError
 
 _WAIT_S = 10.0
@@ -23,7 +23,7 @@ def present(subject: Subject) -> Finding:
     """The kernel sees a camera, where one is wanted."""
     if not _device_wanted(subject):
         sources = ", ".join(shown(camera.source) for camera in subject.settings.camera)
-        return ok(f"none is needed: the source is {sources}")
+        return absent(f"none is needed: the source is {sources}")
     found, others = find_devices(subject.host.root / "dev")
     names = [f"{path} ({node.card})" for path, node in found]
     if has_pi_camera(subject.host.root / "dev"):
@@ -38,6 +38,8 @@ def picture(subject: Subject) -> Finding:
     """Each camera gives a picture."""
     if subject.runs:
         return ok("in the service's hands: systemctl status labelcam tells what it sees")
+    if present(subject).level == "fail":
+        return absent("there is no camera")
     for camera in subject.settings.camera:
         stop = threading.Event()
         # A camera's own time-outs are longer than a person waits for.
@@ -70,7 +72,7 @@ def libcamera(subject: Subject) -> Finding:
     """Picamera2 works with the libcamera that is installed."""
     own = any(re.fullmatch(r"pi(:.*)?", camera.source) for camera in subject.settings.camera)
     if not subject.host.is_a_pi and not own:
-        return ok("no Raspberry Pi, and none of its cameras is asked for")
+        return absent("no Raspberry Pi, and none of its cameras is asked for")
     # The system's Python: this one may be an environment that does not see it.
     code = subject.host.run("/usr/bin/python3", "-c", "import picamera2")[0]
     versions = subject.host.run(
@@ -97,7 +99,7 @@ def libcamera(subject: Subject) -> Finding:
 def memory(subject: Subject) -> Finding:
     """The memory that a Raspberry Pi's camera takes its buffers from."""
     if not subject.host.is_a_pi:
-        return ok("no Raspberry Pi")
+        return absent("no Raspberry Pi")
     text = subject.host.text("proc/meminfo")
     total, free = (
         int(found[1]) // 1024 if (found := re.search(rf"{key}: *(\d+) kB", text)) else 0

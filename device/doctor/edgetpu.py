@@ -2,13 +2,13 @@
 
 import sys
 
-from device.doctor.subject import Finding, Subject, fail, ok, warn
+from device.doctor.subject import Finding, Subject, absent, fail, ok, warn
 from device.errors import DelegateError, LabelcamError
 from device.inference.edgetpu import device, proof
 from device.inference.runtimes import RUNTIMES
 from device.library import catalog
 
-_NONE = ok("no Edge TPU, and none is asked for")
+_NONE = absent("no Edge TPU, and none is asked for")
 _LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 

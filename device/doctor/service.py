@@ -6,7 +6,7 @@ import re
 import stat
 
 from device import config
-from device.doctor.subject import SERVICE, Finding, Subject, fail, ok, warn
+from device.doctor.subject import SERVICE, Finding, Subject, absent, fail, ok, warn
 from device.errors import LabelcamError
 
 _RESTARTS = 3
@@ -20,7 +20,7 @@ def unit(subject: Subject) -> Finding:
     found = subject.unit
     log = f"journalctl -u {SERVICE}"
     if not found:
-        return ok("not installed as a service")
+        return absent("not installed as a service")
     state, status = found.get("ActiveState", ""), found.get("StatusText", "")
     if state == "failed":
         return fail(f"stopped with exit code {found.get('ExecMainStatus')}: {status}", log)
@@ -39,7 +39,7 @@ def release(subject: Subject) -> Finding:
     """The installed release is whole."""
     folder = subject.host.root / "opt/labelcam"
     if not folder.exists():
-        return ok("not installed as a service")
+        return absent("not installed as a service")
     if (folder / "current/.complete").exists():
         return ok((folder / "current").resolve().name)
     return fail(f"{folder}/current leads to no whole release", "sudo ./install.sh")
@@ -62,7 +62,7 @@ def permissions(subject: Subject) -> Finding:
     """The configuration, which may hold a camera's password, is not for everyone."""
     file = subject.config_file
     if file is None:
-        return ok("no configuration file")
+        return absent("no configuration file")
     try:
         mode = file.stat().st_mode
     except OSError as error:
@@ -100,7 +100,7 @@ def tls(subject: Subject) -> Finding:
 
     settings = subject.settings.mqtt
     if not settings.enabled:
-        return ok("mqtt is not enabled")
+        return absent("mqtt is not enabled")
     try:
         if tls_context(settings):
             return ok("the broker is verified")
@@ -108,14 +108,14 @@ def tls(subject: Subject) -> Finding:
         return fail(str(error), "correct [mqtt] in the configuration")
     if settings.username and settings.host not in _LOOPBACK:
         return warn("the password goes over the network as it is", "set mqtt.tls = true")
-    return ok("not asked for")
+    return absent("not asked for")
 
 
 def broker(subject: Subject) -> Finding:
     """The broker lets us in."""
     settings = subject.settings.mqtt
     if not settings.enabled:
-        return ok("mqtt is not enabled")
+        return absent("mqtt is not enabled")
     if not subject.runs:
         return _connect(settings)
     words = subject.unit.get("StatusText", "").split("; ")

@@ -7,7 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from device import config
-from device.doctor.subject import Finding, Subject, fail, ok, warn
+from device.doctor.subject import Finding, Subject, absent, fail, ok, warn
 from device.errors import LabelcamError
 from device.events import Description, Prediction
 from device.inference.choice import choose
@@ -33,7 +33,7 @@ def python(subject: Subject) -> Finding:
 def venv(subject: Subject) -> Finding:
     """Whether the environment sees Picamera2 of the system, on a Raspberry Pi."""
     if not subject.host.is_a_pi:
-        return ok("no Raspberry Pi: no package of the system is needed")
+        return absent("no Raspberry Pi")
     flags = subject.host.text(subject.host.prefix / "pyvenv.cfg")
     if "include-system-site-packages = true" in flags or not flags:
         return ok("sees the packages of the system")
@@ -127,8 +127,8 @@ def delegate(subject: Subject) -> Finding:
     """The delegate took the graph."""
     try:
         found, _ = look(subject.settings.model)
-    except LabelcamError as error:
-        return fail(str(error), 'set model.delegate = "auto"')
+    except LabelcamError:
+        return absent("the model did not run")
     taken = f"{found.operators_delegated} of {found.operators_total} operators"
     if found.operators_delegated or subject.settings.model.delegate == "none":
         return ok(f"{found.delegate}, {taken}")

@@ -28,14 +28,19 @@ _COMMAND_TIMEOUT_S = 30.0
 class Finding(msgspec.Struct, frozen=True):
     """What a check found, on one line, and what mends it: a command, where there is one."""
 
-    level: Literal["ok", "warn", "fail"]
+    level: Literal["ok", "warn", "fail", "n/a"]
     says: str
     mend: str = ""
 
 
 def ok(says: str) -> Finding:
-    """All is well, or does not apply."""
+    """All is well."""
     return Finding("ok", says)
+
+
+def absent(says: str) -> Finding:
+    """It does not apply: what it is about is not here, or not asked for."""
+    return Finding("n/a", says)
 
 
 def warn(says: str, mend: str) -> Finding:

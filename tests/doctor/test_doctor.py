@@ -1,6 +1,8 @@
 """The doctor: every check where all is well and where it is not, and what is printed."""
 
+import io
 import json
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -9,10 +11,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from device import cli, config, doctor
 from device.cameras.v4l2_device import Capabilities
-from device.doctor import CHECKS, SELF_TEST, camera, examine, software
+from device.doctor import CHECKS, SELF_TEST, camera, examine, report, software
 from device.doctor.subject import Host, Identity, Subject
 from device.errors import DelegateError
 from device.events import Vitals
@@ -175,7 +178,7 @@ def file(path: str, text: str | bytes, mode: int = 0o644) -> Callable[[Bench], P
 CASES = [
     Case("python", nothing, "ok", "3.11"),
     Case("python", setting("python", (3, 9)), "fail", "3.9 is not one of", "PYTHON="),
-    Case("venv", nothing, "ok", "no Raspberry Pi"),
+    Case("venv", nothing, "n/a", "no Raspberry Pi"),
     Case(
         "venv",
         both(a_pi, file("venv/pyvenv.cfg", "include-system-site-packages = true\n")),
@@ -221,13 +224,13 @@ CASES = [
     Case("self-test", nothing, "ok", "coffee.jpg: espresso"),
     Case("delegate", nothing, "ok", "xnnpack, "),
     Case("delegate", lambda b: model(b, delegate="none"), "ok", "none, 0 of"),
-    Case("edgetpu", nothing, "ok", "no Edge TPU"),
+    Case("edgetpu", nothing, "n/a", "no Edge TPU"),
     Case("edgetpu", tpu, "ok", "pci apex_0"),
     Case("edgetpu", lambda b: model(b, delegate="edgetpu"), "fail", "no Edge TPU found", "lsusb"),
-    Case("edgetpu-access", nothing, "ok", "no Edge TPU"),
+    Case("edgetpu-access", nothing, "n/a", "no Edge TPU"),
     Case("edgetpu-access", tpu, "ok", "user labelcam may open it"),
     Case("edgetpu-access", lambda b: tpu(b, 0o600), "fail", "may not open", "usermod -aG plugdev"),
-    Case("edgetpu-library", nothing, "ok", "no Edge TPU"),
+    Case("edgetpu-library", nothing, "n/a", "no Edge TPU"),
     Case(
         "edgetpu-library",
         both(tpu, lambda b: b.commands.update(dict.fromkeys(PYTHONS, (0, "")))),
@@ -242,10 +245,10 @@ CASES = [
         "is damaged",
         "libedgetpu1",
     ),
-    Case("edgetpu-match", nothing, "ok", "no Edge TPU"),
+    Case("edgetpu-match", nothing, "n/a", "no Edge TPU"),
     Case("edgetpu-match", both(tpu, unit()), "ok", "in the service's hands"),
     Case("edgetpu-match", tpu, "warn", "has no twin", "models list"),
-    Case("edgetpu-port", nothing, "ok", "no Edge TPU"),
+    Case("edgetpu-port", nothing, "n/a", "no Edge TPU"),
     Case("edgetpu-port", lambda b: usb_tpu(b, "5000"), "ok", "no slow port"),
     Case("edgetpu-port", lambda b: usb_tpu(b, "480"), "warn", "USB 2 port", "USB 3 port"),
     Case("edgetpu-last-run", nothing, "ok", "no run ended in it"),
@@ -257,7 +260,7 @@ CASES = [
         "the last 3 runs",
         "another port",
     ),
-    Case("camera", lambda b: source(b, "footage"), "ok", "none is needed: the source is footage"),
+    Case("camera", lambda b: source(b, "footage"), "n/a", "none is needed: the source is footage"),
     Case("camera", nothing, "fail", "there is no /dev/video*", "rpicam-hello"),
     Case("camera-picture", unit(), "ok", "in the service's hands"),
     Case("camera-picture", lambda b: source(b, "synthetic"), "ok", "camera"),
@@ -272,7 +275,7 @@ CASES = [
         "is not in video",
         "sudo usermod -aG video labelcam",
     ),
-    Case("libcamera", nothing, "ok", "no Raspberry Pi"),
+    Case("libcamera", nothing, "n/a", "no Raspberry Pi"),
     Case(
         "libcamera",
         both(
@@ -290,7 +293,7 @@ CASES = [
         "sudo apt full-upgrade",
     ),
     Case("libcamera", lambda b: source(b, "pi"), "fail", "is not installed", "sudo apt install"),
-    Case("camera-memory", nothing, "ok", "no Raspberry Pi"),
+    Case("camera-memory", nothing, "n/a", "no Raspberry Pi"),
     Case(
         "camera-memory",
         both(a_pi, file("proc/meminfo", "CmaTotal:  262144 kB\nCmaFree:  131072 kB\n")),
@@ -304,17 +307,17 @@ CASES = [
         "CMA has 32 MB",
         "config.txt",
     ),
-    Case("temperature", vital(temperature_c=None), "ok", "not told"),
+    Case("temperature", vital(temperature_c=None), "n/a", "not told"),
     Case("temperature", nothing, "ok", "50 °C"),
     Case("temperature", vital(temperature_c=78.0), "warn", "78 °C", "gate.max_fps"),
     Case("temperature", vital(temperature_c=86.5), "fail", "86.5 °C", "cool it"),
-    Case("throttling", vital(throttling=None), "ok", "not told"),
+    Case("throttling", vital(throttling=None), "n/a", "not told"),
     Case("throttling", nothing, "ok", "nothing is held back"),
     Case("throttling", vital(throttling=("throttled",)), "fail", "now: throttled", "cool it"),
     Case(
         "throttling", vital(throttling=("under-voltage",)), "fail", "under-voltage", "power supply"
     ),
-    Case("throttling-before", vital(throttling_since_boot=None), "ok", "not told"),
+    Case("throttling-before", vital(throttling_since_boot=None), "n/a", "not told"),
     Case("throttling-before", nothing, "ok", "nothing was held back"),
     Case(
         "throttling-before",
@@ -323,7 +326,7 @@ CASES = [
         "since the start: under-voltage",
         "power supply",
     ),
-    Case("power", nothing, "ok", "not told"),
+    Case("power", nothing, "n/a", "not told"),
     Case(
         "power",
         file("proc/device-tree/chosen/power/max_current", struct.pack(">I", 5000)),
@@ -344,10 +347,10 @@ CASES = [
         "voltage is too low",
         "power supply",
     ),
-    Case("clock", vital(clock_synced=None), "ok", "not told"),
+    Case("clock", vital(clock_synced=None), "n/a", "not told"),
     Case("clock", nothing, "ok", "synchronised"),
     Case("clock", vital(clock_synced=False), "warn", "not synchronised", "sudo timedatectl"),
-    Case("memory", vital(memory_mb=None), "ok", "not told"),
+    Case("memory", vital(memory_mb=None), "n/a", "not told"),
     Case("memory", nothing, "ok", "800 MB free"),
     Case("memory", vital(memory_mb=100.0), "warn", "100 MB free", "models list"),
     Case("memory", vital(memory_mb=20.0), "fail", "20 MB free", "models list"),
@@ -363,7 +366,7 @@ CASES = [
         "read-only",
         "remount,rw",
     ),
-    Case("sd-card", nothing, "ok", "not told"),
+    Case("sd-card", nothing, "n/a", "not told"),
     Case("sd-card", file("sys/block/mmcblk0/device/life_time", "0x01 0x03\n"), "ok", "most 30 %"),
     Case(
         "sd-card",
@@ -379,7 +382,7 @@ CASES = [
         "beyond its life",
         "replace it",
     ),
-    Case("unit", nothing, "ok", "not installed"),
+    Case("unit", nothing, "n/a", "not installed"),
     Case("unit", unit(StatusText="cat 0.9"), "ok", "cat 0.9"),
     Case("unit", unit(StatusText="camera lost no camera found"), "warn", "waits for its camera"),
     Case("unit", unit(UnitFileState="disabled"), "warn", "at boot", "sudo systemctl enable"),
@@ -392,7 +395,7 @@ CASES = [
         "exit code 2: bad key",
         "journalctl",
     ),
-    Case("release", nothing, "ok", "not installed"),
+    Case("release", nothing, "n/a", "not installed"),
     Case("release", file("opt/labelcam/current/.complete", "x"), "ok", "current"),
     Case("release", file("opt/labelcam/.labelcam", ""), "fail", "no whole release", "install.sh"),
     Case("state", setting("who", Identity("root", 0, (0,))), "ok", "may write"),
@@ -403,7 +406,7 @@ CASES = [
         "labelcam may not write",
         "sudo chown -R labelcam:",
     ),
-    Case("permissions", nothing, "ok", "no configuration file"),
+    Case("permissions", nothing, "n/a", "no configuration file"),
     Case("permissions", setting("config_text", ""), "ok", "-rw-r-----"),
     Case(
         "permissions",
@@ -443,8 +446,8 @@ CASES = [
         "unknown key",
         "correct /boot/firmware/labelcam.toml",
     ),
-    Case("tls", nothing, "ok", "not enabled"),
-    Case("tls", mqtt, "ok", "not asked for"),
+    Case("tls", nothing, "n/a", "not enabled"),
+    Case("tls", mqtt, "n/a", "not asked for"),
     Case("tls", lambda b: mqtt(b, tls=True), "ok", "is verified"),
     Case(
         "tls", lambda b: mqtt(b, host="x.lan", username="u"), "warn", "goes over the network", "tls"
@@ -456,7 +459,7 @@ CASES = [
         "/nonexistent.pem",
         "[mqtt]",
     ),
-    Case("broker", nothing, "ok", "not enabled"),
+    Case("broker", nothing, "n/a", "not enabled"),
     Case("broker", both(mqtt, unit(StatusText="cat 0.9; broker connected")), "ok", "connected"),
     Case(
         "broker",
@@ -477,7 +480,7 @@ def test_a_check(bench: Bench, case: Case) -> None:
     found = examine(case.check, bench.subject())
     assert (found.level, case.words in found.says) == (case.level, True), found
     assert case.mend in found.mend
-    assert bool(found.mend) is (found.level != "ok")
+    assert bool(found.mend) is (found.level in ("warn", "fail"))
     assert "\n" not in found.says + found.mend
 
 
@@ -500,7 +503,8 @@ def test_model_that_sees_something_else(
     assert found.level == {"self-test": "fail", "delegate": "warn"}[check]
     assert {"self-test": "'cat', expected 'espresso'", "delegate": "broken"}[check] in found.says
     monkeypatch.setattr(software, "look", refuse(DelegateError("delegate x: no")))
-    assert examine(check, bench.subject()).level == "fail"
+    # One cause is said once.
+    assert examine(check, bench.subject()).level == {"self-test": "fail", "delegate": "n/a"}[check]
 
 
 def test_library_that_fits_and_one_that_does_not(
@@ -526,7 +530,7 @@ def test_camera_that_is_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_check_is_tested_in_both_outcomes() -> None:
     outcomes: dict[str, set[bool]] = {name: set() for name in CHECKS}
     for case in CASES:
-        outcomes[case.check].add(case.level == "ok")
+        outcomes[case.check].add(case.level in ("ok", "n/a"))
     # Those that need more than a machine, above.
     for name in ("runtime", "self-test", "delegate"):
         outcomes[name].add(False)
@@ -547,11 +551,34 @@ def test_lines_and_exit_code(bench: Bench, capsys: pytest.CaptureFixture[str]) -
     bench.commands = {}
     assert doctor.doctor(None, as_json=False, self_test=True, host=bench) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == list(SELF_TEST)
+    assert [line.split()[1] for line in lines[:-1]] == list(SELF_TEST)
     assert lines[0] == "ok    python             3.11"
+    assert lines[-1] == "7 checks: all is well"
     bench.python = (3, 9)
     assert doctor.doctor(None, as_json=False, self_test=True, host=bench) == 1
     assert capsys.readouterr().out.startswith("fail  python             3.9 is not one of")
+
+
+def test_what_failed_comes_first_and_one_reason_is_said_once(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.vitals = {"temperature_c": None, "throttling": None, "clock_synced": False}
+    assert doctor.doctor(None, as_json=False, self_test=False, host=bench) == 1
+    lines = capsys.readouterr().out.splitlines()
+    levels = [line.split()[0] for line in lines[:-1]]
+    assert levels == sorted(levels, key=["fail", "warn", "ok", "n/a"].index)
+    assert levels.count("fail") >= 1
+    assert "n/a   tls, broker        mqtt is not enabled" in lines
+    assert "n/a   camera-picture     there is no camera" in lines
+    assert sum("not told by this board" in line for line in lines) == 1
+    assert re.fullmatch(r"\d+ checks: \d+ failed, \d+ to be better", lines[-1])
+
+
+def test_a_terminal_is_told_what_is_under_way(bench: Bench) -> None:
+    screen = io.StringIO()
+    with report.show_progress(Console(file=screen, force_terminal=True)) as progress:
+        progress("self-test")
+    assert "self-test" in screen.getvalue()
 
 
 def test_json(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -559,7 +586,7 @@ def test_json(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert [entry["check"] for entry in found] == list(CHECKS)
     assert set(found[0]) == {"check", "level", "says", "mend"}
-    assert {entry["level"] for entry in found} <= {"ok", "warn", "fail"}
+    assert {entry["level"] for entry in found} <= {"ok", "warn", "fail", "n/a"}
 
 
 def test_self_test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
