@@ -4,6 +4,7 @@
     ├── UsageError              exit 2, ValueError: the command line asks for the impossible
     │   └── ConfigError         a configuration file or a --set that does not hold
     ├── ModelError              ValueError: a model file that cannot be used
+    │   ├── UnknownModel        exit 2: a name that no model has
     │   └── LabelsError         labels that do not belong to the model
     ├── FetchError              RuntimeError: a download that fails, or is not what was pinned
     ├── DelegateError           RuntimeError: an asked-for delegate that does not engage
@@ -52,6 +53,12 @@ class ModelError(LabelcamError, ValueError):
 
     def __init__(self, path: object, problem: str) -> None:
         super().__init__(f"model {path}: {problem}")
+
+
+class UnknownModel(ModelError):
+    """A name that is no model's; what asks for it is to be corrected."""
+
+    exit_code = 2
 
 
 class LabelsError(ModelError):

@@ -19,7 +19,7 @@ _log = logging.getLogger("labelcam.cameras.stills")
 
 
 class StillsCamera(Camera):
-    """One picture, or those of a folder in order, once; each is shown for a second.
+    """One picture, without end, or those of a folder in order, once, a second each.
 
     A picture comes again and again at the camera's frame rate, as a camera would see it,
     so that what smooths over several frames has several. It keeps its own size. One that
@@ -46,7 +46,8 @@ class StillsCamera(Camera):
 
     def read(self) -> Frame | None:
         """The picture of the moment, when the next frame is due."""
-        if self._number and self._number % self._frames_each == 0 and self._picture:
+        shown = self._number and self._number % self._frames_each == 0
+        if shown and self._picture and len(self._paths) > 1:
             self._picture = self._next()
         if self._picture is None or not self._pace.wait_until(self._number / self._fps):
             return None

@@ -47,9 +47,12 @@ TRANSPOSE TRANSPOSE_CONV
 )
 _SHOWN_LABELS = 5
 
+# What it is about, in a word, and what there is to say of it.
+Fact = tuple[str, str]
 
-def explain(name: str, labels: str = "") -> tuple[list[str], list[str]]:
-    """Lines that explain the model, and what is wrong with it as a classifier.
+
+def explain(name: str, labels: str = "") -> tuple[list[Fact], list[str]]:
+    """What there is to know of the model, and what is wrong with it as a classifier.
 
     ``name`` and ``labels`` are as in catalog.find. Raises ModelError for what is no model
     file at all.
@@ -57,44 +60,44 @@ def explain(name: str, labels: str = "") -> tuple[list[str], list[str]]:
     entry = catalog.entries().get(name)
     if entry and not catalog.locate(entry.cpu.file).exists():
         # Not an error: what the catalogue has to say is what may make one fetch it.
-        return [name, *_catalogued(entry), f"{'on disk':10} no; {catalog.how_to_get(name)}"], []
+        return [*_catalogued(entry), ("on disk", f"no; {catalog.how_to_get(name)}")], []
     path = catalog.locate(entry.cpu.file) if entry else Path(name)
     file = tflite_file.read(path)
     known = entry or catalog.known_by(file.sha256)
     problems: list[str] = []
-    lines = [
-        str(path),
-        f"{'size':10} {file.size_bytes:,} bytes",
-        f"{'SHA-256':10} {file.sha256}",
+    lines: list[Fact] = [
+        ("file", str(path)),
+        ("size", f"{file.size_bytes:,} bytes"),
+        ("SHA-256", file.sha256),
     ]
-    lines += _catalogued(known) if known else [f"{'catalogue':10} does not know it"]
+    lines += _catalogued(known) if known else [("catalogue", "does not know it")]
     lines += _ends(file)
     kinds = Counter(_kinds(file))
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    lines.append(f"{'operators':10} {len(file.operators)}: {listed}")
-    lines.append(f"{'XNNPACK':10} {_on_xnnpack(file, problems)}")
-    lines.append(f"{'Edge TPU':10} {_on_edgetpu(file)}")
-    lines.append(f"{'teach':10} {_teachable(file)}")
-    lines.append(f"{'labels':10} {_labels(name, labels, problems)}")
+    lines.append(("operators", f"{len(file.operators)}: {listed}"))
+    lines.append(("XNNPACK", _on_xnnpack(file, problems)))
+    lines.append(("Edge TPU", _on_edgetpu(file)))
+    lines.append(("teach", _teachable(file)))
+    lines.append(("labels", _labels(name, labels, problems)))
     return lines, problems
 
 
-def _catalogued(entry: catalog.Entry) -> Iterator[str]:
+def _catalogued(entry: catalog.Entry) -> Iterator[Fact]:
     name = next(name for name, one in catalog.entries().items() if one is entry)
-    yield f"{'catalogue':10} {name}: {entry.summary}"
-    yield f"{'family':10} {entry.family}; licence {entry.licence}"
+    yield "catalogue", f"{name}: {entry.summary}"
+    yield "family", f"{entry.family}; licence {entry.licence}"
     for heading in ("published", "measured"):
         facts = getattr(entry, heading)
         if facts:
-            yield f"{heading:10} " + ", ".join(f"{k} {v}" for k, v in facts.items())
+            yield heading, ", ".join(f"{k} {v}" for k, v in facts.items())
     if entry.edgetpu:
         here = catalog.locate(entry.edgetpu.file)
-        yield f"{'twin':10} {here if here.exists() else f'not here; {catalog.how_to_get(name)}'}"
+        yield "twin", str(here) if here.exists() else f"not here; {catalog.how_to_get(name)}"
 
 
-def _ends(file: TfliteFile) -> Iterator[str]:
+def _ends(file: TfliteFile) -> Iterator[Fact]:
     for index in file.inputs:
-        yield f"{'input':10} {_tensor(file.tensors[index])}"
+        yield "input", _tensor(file.tensors[index])
     for index in file.outputs:
         if file.embedding is not None and index == file.outputs[file.embedding]:
             meaning = "features to teach on"
@@ -102,7 +105,7 @@ def _ends(file: TfliteFile) -> Iterator[str]:
             meaning = (
                 "probabilities" if file.gives_probabilities(index) else "no softmax at its end"
             )
-        yield f"{'output':10} {_tensor(file.tensors[index])}; {meaning}"
+        yield "output", f"{_tensor(file.tensors[index])}; {meaning}"
 
 
 def _teachable(file: TfliteFile) -> str:

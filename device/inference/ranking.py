@@ -53,7 +53,8 @@ def judge(samples: Mapping[Candidate, Times]) -> Choice | None:
         return None
     reason = f"best measured here: {_figures(best, samples[best])}"
     others = [_figures(c, times) for c, times in samples.items() if times.ms and c != best]
-    return Choice(best, f"{reason}; others: {', '.join(others)}" if others else reason)
+    more = f"; others: {', '.join(others)}" if others else ""
+    return Choice(best, reason + more, round(samples[best].median_ms, 3))
 
 
 def pick(samples: Mapping[Candidate, Times]) -> Candidate | None:

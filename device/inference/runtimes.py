@@ -97,10 +97,11 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What ``auto`` stands for here, and why."""
+    """What ``auto`` stands for here, and why; ``invoke_ms`` where it was measured, else 0."""
 
     best: Candidate
     reason: str
+    invoke_ms: float = 0.0
 
     def apply_to(self, settings: config.Model) -> config.Model:
         """``settings`` with the choice for what they leave open.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from device.errors import LabelsError, ModelError
+from device.errors import LabelsError, ModelError, UnknownModel
 from device.library import tflite_file
 from device.library.labels import check_labels, embedded_labels, read_labels
 from device.library.tflite_file import TfliteFile
@@ -171,7 +171,7 @@ def _read(name: str) -> tuple[TfliteFile, Entry | None]:
     path = locate(entry.cpu.file) if entry else Path(name)
     if not entry and "/" not in name and path.suffix != ".tflite":
         known = ", ".join(entries())
-        raise ModelError(name, f"is neither a .tflite file nor one of: {known}")
+        raise UnknownModel(name, f"is neither a .tflite file nor one of: {known}")
     if entry and not path.exists():
         raise ModelError(name, f"is not on this device; {how_to_get(name)}")
     file = tflite_file.read(path)

@@ -14,6 +14,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import ssl
 import time
 import urllib.error
@@ -57,12 +58,19 @@ class Pinned(Protocol):
         """Its SHA-256 in hexadecimal."""
 
 
+_NO_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+
+
 class _PassingError(Exception):
     """Something that may be over at the next try; ``wait_s`` is what the server asks for."""
 
     def __init__(self, problem: str, wait_s: float = 0.0) -> None:
         super().__init__(problem)
         self.wait_s = wait_s
+
+
+class _NoNetworkError(_PassingError):
+    """Nothing leads to the server; at the first try that is how this device is."""
 
 
 class Fetcher:
@@ -125,6 +133,10 @@ class Fetcher:
                 digest = self._go_on(file, part, progress)
             except _PassingError as error:
                 got = part.seek(0, os.SEEK_END) - have
+                if isinstance(error, _NoNetworkError) and not tries:
+                    raise FetchError(
+                        file.url, f"there is no network to it: {error}; run it again when there is"
+                    ) from None
                 tries = 1 if got >= _PROGRESS_BYTES else tries + 1
                 if tries >= _TRIES:
                     raise FetchError(
@@ -301,6 +313,8 @@ def _explained(url: str, error: object) -> Exception:
             f"its certificate is not trusted ({error.verify_message}); "
             "check the clock of this device and the network it is in",
         )
+    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NO_NETWORK:
+        return _NoNetworkError(_reason(error))
     return _PassingError(_reason(error))
 
 

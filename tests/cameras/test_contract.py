@@ -19,8 +19,8 @@ from device.frames import PixelFormat
 from tests.cameras.conftest import PASSWORD, USER, MjpegServer, NoWait, encoded
 from tests.cameras.picamera2_fake import plug_in
 
-FINITE = ["synthetic", "video", "footage", "folder", "still"]
-ALL = [*FINITE, "mjpeg", "mjpeg-password", "pi"]
+FINITE = ["synthetic", "video", "footage", "folder"]
+ALL = [*FINITE, "still", "mjpeg", "mjpeg-password", "pi"]
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ HELP = {
     "--write --against",
     "record": "OUT --for --source --config --set --lossless --max-mb",
     "models": "list show fetch verify remove",
-    "models list": "--own",
+    "models list": "--own --config",
     "models show": "NAME-or-FILE --labels",
     "models fetch": "NAME --own",
     "models verify": "--own",
@@ -141,6 +141,7 @@ def test_a_source_with_control_characters_is_refused(
         (["run", "--config", "/nonexistent.toml"], "/nonexistent.toml: no such file"),
         (["run", "--source", "gopher://x"], "gopher:// is not a camera"),
         (["classify"], "required: FILE"),
+        (["run", "--source", "footage", "--set", "model.name=x"], "model x: is neither a .tflite"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(
@@ -159,7 +160,6 @@ def test_wrong_usage_is_one_line_and_exit_2(
         (["run", "--source", "/dev/video99"], "camera /dev/video99: "),
         (["run", "--source", "/nonexistent.mp4"], "camera /nonexistent.mp4: "),
         (["run", "--source", "footage", "--set", "model.name=x.tflite"], "model x.tflite: no such"),
-        (["run", "--source", "footage", "--set", "model.name=x"], "model x: is neither a .tflite"),
         (["run", "--source", "footage", "--set", "model.labels=x.txt"], "no such label file"),
         (["run", "--source", "footage", "--set", "model.delegate=edgetpu"], "delegate edgetpu: "),
         (["classify", "/nonexistent.jpg"], "picture /nonexistent.jpg: "),

@@ -10,8 +10,11 @@ import msgspec
 import pytest
 import trustme
 
+from device import config
 from device.cli import main, models
 from device.errors import FetchError
+from device.inference import choice
+from device.inference.runtimes import Candidate, Choice
 from device.library import catalog
 from device.library.catalog import Entry, LabelFile, ModelFile, ModelInput
 from device.library.fetch import Fetcher
@@ -144,19 +147,45 @@ def test_what_ships_cannot_be_removed(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_list_says_what_is_here_and_what_can_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    state = {line.split()[0]: line.split()[1] for line in lines}
-    assert state["mobilenet-v1-person-96"] == "here"
-    assert state["mobilenet-v2-1.0-224"] == "fetch"
-    assert state["efficientnet-lite0-160-int8"] == "build"
-    assert len(lines) == len(catalog.entries())
+    rows = {
+        words[0]: words[1:]
+        for line in capsys.readouterr().out.splitlines()
+        if (words := line.split()) and words[0] in catalog.entries()
+    }
+    assert rows.keys() == catalog.entries().keys()
+    assert rows["efficientnet-lite0-224-int8"][:6] == ["in", "use", "224x224", "5.2", "74.4", "p"]
+    assert rows["mobilenet-v1-person-96"][:2] == ["yes", "96x96"]
+    assert rows["mobilenet-v2-1.0-224"][0] == "fetch"
+    assert rows["efficientnet-lite0-160-int8"][0] == "build"
+
+
+def test_list_has_the_speed_that_was_measured_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABELCAM_STATE", str(tmp_path))
+    name = "mobilenet-v1-person-96"
+    best = Candidate("tflite-runtime", "xnnpack", 1)
+    monkeypatch.setattr(choice, "candidates", lambda *_: (best, best))
+    choice.remember(catalog.find(name).file, config.Model(), Choice(best, "measured", 0.2345))
+    assert main(["models", "list"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if name in line)
+    assert row.split()[:6] == [name, "yes", "96x96", "0.3", "85.1", "p"]
+    assert row.split()[6] == "0.23"
+
+
+def test_show_of_a_name_that_is_mistyped_names_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["models", "show", "mobilenet-v1-persn-96"]) == 2
+    assert "did you mean 'mobilenet-v1-person-96'" in capsys.readouterr().err
 
 
 def test_list_of_half_a_model(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (state / "models").mkdir()
     (state / "models" / "colours.tflite").write_bytes(FILES["colours.tflite"])
     assert main(["models", "list"]) == 0
-    assert capsys.readouterr().out.split()[:2] == ["colours", "fetch"]
+    row = next(line for line in capsys.readouterr().out.splitlines() if "colours" in line)
+    assert row.split()[:2] == ["colours", "fetch"]
 
 
 @pytest.mark.parametrize("what", ["fetch", "remove"])
@@ -194,7 +223,7 @@ def test_show_of_a_model_that_is_not_here_says_how_to_get_it(
     assert main(["models", "show", "mobilenet-v1-0.5-160"]) == 0
     out = capsys.readouterr().out
     assert "57.7" in _shown(out, "published")
-    assert _shown(out, "on disk").endswith("labelcam models fetch mobilenet-v1-0.5-160")
+    assert _shown(out, "on disk").rstrip().endswith("labelcam models fetch mobilenet-v1-0.5-160")
 
 
 def test_show_names_the_background_row(testdata: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,5 +288,5 @@ def test_show_of_no_model_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path.write_text("not a model")
     assert main(["models", "show", str(path)]) == 1
     assert "is not a TensorFlow Lite model" in capsys.readouterr().err
-    assert main(["models", "show", "nothing"]) == 1
+    assert main(["models", "show", "nothing"]) == 2
     assert "labelcam: model nothing" in capsys.readouterr().err

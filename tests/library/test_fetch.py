@@ -251,6 +251,18 @@ def test_nobody_listens(fetcher: Fetcher, target: Path) -> None:
         fetcher.fetch(Wanted("https://localhost:1/model.tflite"), target)
 
 
+def test_no_network_is_said_at_once(
+    fetcher: Fetcher, target: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(FetchError, match="there is no network to it: Temporary failure"):
+        fetcher.fetch(Wanted("https://models.example/model.tflite"), target)
+    assert waits == []
+
+
 def test_getting_further_counts_as_success_between_failures(
     server: TlsServer, fetcher: Fetcher, target: Path
 ) -> None:
