@@ -17,6 +17,7 @@
     │   └── CameraStalled       TimeoutError: a camera that is open but delivers nothing
     ├── SinkError               RuntimeError: a way out that cannot be used
     │   └── OutputClosed        whoever read our output has gone; ends a run quietly
+    ├── ActionError             RuntimeError: an action that could not be done
     ├── CommandError            ValueError: an order to the running device that is refused
     ├── TeachError              ValueError: something that cannot be taught
     │   └── HeadError           a taught head that cannot be used
@@ -123,6 +124,14 @@ class OutputClosed(SinkError):
 
     def __init__(self) -> None:
         super().__init__("the output was closed by its reader")
+
+
+class ActionError(LabelcamError, RuntimeError):
+    """An action that could not be done; ``problem`` is why, without its name."""
+
+    def __init__(self, action: str, problem: str) -> None:
+        super().__init__(f"action {action}: {problem}")
+        self.problem = problem
 
 
 class CommandError(LabelcamError, ValueError):

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from device.config import tables
+from device.config.action import Action
 from device.config.camera import Camera, CameraControls, Region
 from device.config.outlets import (
-    Action,
     Feed,
     History,
     Jsonl,

@@ -1,11 +1,11 @@
-"""What labels go out through: a section for each outlet, ``[[action]]`` for each action."""
+"""What labels go out through: a section for each outlet."""
 
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from device.config.values import FilePath, Seconds
+from device.config.values import FilePath
 
 
 class Terminal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,10 +89,14 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Label changes as JSON, one object a line, for programs on this device: a Unix socket."""
+    """Label changes as JSON, one object a line, for programs on this device: a Unix socket.
+
+    With ``heartbeat_s`` each camera's state is said again about so often while the device works.
+    """
 
     enabled: bool = False
     path: FilePath = ""
+    heartbeat_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
 
 
 class Snapshots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,16 +120,3 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Literal["auto"] | bool = "auto"
     days: Annotated[float, Meta(gt=0, le=36_500)] = 400.0
     mb: Annotated[float, Meta(ge=1, le=10_000)] = 50.0
-
-
-class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is done when a label begins and when it ends; none of ``labels``: at all of them."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[^/]+$")]
-    kind: Literal["gpio", "command", "webhook", "apprise"]
-    on: str | tuple[str, ...] = ()
-    off: str | tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ()
-    min_held_s: Seconds = 0.0
-    hours: tuple[str, ...] = ()

@@ -1,0 +1,20 @@
+"""Actions: what is done when a label begins and when it ends."""
+
+from device import config
+from device.events import Sink
+from device.sinks.actions.kinds import check_action
+from device.sinks.outlet import Run
+
+
+def open_sink(run: Run) -> Sink:
+    """All actions. Raises ConfigError and DependencyError as ``check_settings``."""
+    from device.sinks.actions.sink import ActionsSink
+
+    check_settings(run.settings)
+    return ActionsSink(run.settings, run.cameras, run.report_action)
+
+
+def check_settings(settings: config.Config) -> None:
+    """Raise ConfigError or DependencyError for an action that could never be done."""
+    for action in settings.action:
+        check_action(action)
