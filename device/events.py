@@ -6,6 +6,8 @@ Times named ``at`` are monotonic seconds; wall time is added only where a messag
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from device.frames import Blocks, Frame
 
@@ -81,6 +83,20 @@ class ActionResult(msgspec.Struct, frozen=True):
     at: float
 
 
+class Scored(msgspec.Struct, frozen=True):
+    """All scores of one frame, as the decider got them, before they became words.
+
+    ``values`` is an array of its own, float32 in the order of ``names``; ``taught`` says that
+    these are words that were taught; ``model_sha256`` is of the model's file.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+    model: str
+    model_sha256: str
+    taught: bool
+
+
 class Observation(msgspec.Struct, frozen=True):
     """One classified frame: what the model saw, and the label in force after it.
 
@@ -106,6 +122,7 @@ class Observation(msgspec.Struct, frozen=True):
     snapshot: Frame | None = None
     look: Look = ""
     moved: Blocks | None = None
+    scored: Scored | None = None
 
 
 class Tensor(msgspec.Struct, frozen=True):

@@ -47,7 +47,7 @@ class Node:
     reads the configuration again, for the command of that name. ``restart`` says after a run
     that a new one was asked for. A camera that is absent at the start is an error, unless
     ``patient``: then it is waited for like one that was lost. ``sinks`` are opened beside
-    those of the configuration.
+    those of the configuration, and observe all ``scores`` where those are asked for.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Node:
         patient: bool = False,
         sinks: Sequence[Callable[[], Sink]] = (),
         for_s: float | None = None,
+        scores: bool = False,
     ) -> None:
         self._settings = settings
         self._frames = frames
@@ -71,7 +72,7 @@ class Node:
         self._service = Service(settings.camera)
         self._signals = Signals(reloads=self._service.active)
         self._health = Health(self._started_at, vitals.Board(state_directory()).read)
-        self._feeds = Feeds(settings, self._health)
+        self._feeds = Feeds(settings, self._health, scores=scores)
         self._overrides = Overrides(state_directory() / "commands.json")
         self._light = Light()
         self._sinks: list[Outlet] = []

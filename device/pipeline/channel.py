@@ -21,6 +21,7 @@ from device.events import (
     LabelChange,
     Look,
     Observation,
+    Scored,
 )
 from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
@@ -56,13 +57,17 @@ class Sample(NamedTuple):
 
 
 class ChannelSettings(msgspec.Struct, frozen=True):
-    """What all channels of a device share of its configuration."""
+    """What all channels of a device share of its configuration.
+
+    ``scores`` asks for all scores of each frame, a copy of some 4 kB.
+    """
 
     decide: config.Decide
     gate: config.Gate
     groups: Groups
     teach: config.Teach
     predictions: int = PREDICTIONS
+    scores: bool = False
 
     def names(self, model: Model, head: Head | None) -> tuple[str, ...]:
         """What the scores of a channel are of: what was taught, the model's labels, or both."""
@@ -173,7 +178,13 @@ class Channel:
             snapshot=self._take_snapshot(frame),
             look=self._meter.look,
             moved=motion.blocks if (motion := self.motion(frame)) else None,
+            scored=self._scored(scores) if self._settings.scores else None,
         )
+
+    def _scored(self, scores: Scores) -> Scored:
+        taught = self._head is not None and not self._settings.teach.beside
+        sha256 = self.model.file.sha256
+        return Scored(self._names, scores.copy(), self.model.name, sha256, taught)
 
     def _admits(self, frame: Frame) -> bool:
         """Ask the gates; of a frame that they spare the decider is told."""

@@ -95,10 +95,11 @@ class Feeds:
     rest for the node's.
     """
 
-    def __init__(self, settings: config.Config, health: Health) -> None:
+    def __init__(self, settings: config.Config, health: Health, *, scores: bool = False) -> None:
         self._ready = threading.Condition()
         self._settings = settings
-        self._channel_settings = shared_settings(settings)
+        shared = shared_settings(settings)
+        self._channel_settings = msgspec.structs.replace(shared, scores=scores)
         self._health = health
         self._feeds: list[Feed] = []
         self._engines = EnginePool()

@@ -2,7 +2,14 @@
 
 from tests.fuzz.surface import Surface
 from tests.fuzz.surfaces.command_line import CommandLine
-from tests.fuzz.surfaces.documents import Commands, Config, Groups, Labels, Recording
+from tests.fuzz.surfaces.documents import (
+    Commands,
+    Config,
+    Groups,
+    Labels,
+    RecordedScores,
+    Recording,
+)
 from tests.fuzz.surfaces.lessons import Archives, Heads, Lessons
 from tests.fuzz.surfaces.models import Models, Proofs
 from tests.fuzz.surfaces.network import Broker, Page
@@ -21,6 +28,7 @@ SURFACES: dict[str, type[Surface]] = {
         Mjpeg,
         HttpCamera,
         Recording,
+        RecordedScores,
         Broker,
         Commands,
         Page,

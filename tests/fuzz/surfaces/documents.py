@@ -3,14 +3,17 @@
 import contextlib
 import io
 import json
+import struct
 import threading
 import tomllib
 import zipfile
+import zlib
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 import cv2
+import msgspec
 import numpy as np
 
 from device import config
@@ -23,6 +26,7 @@ from device.library.labels import embedded_labels, read_labels
 from device.pipeline.groups import EVERYDAY, Rollup, read_groups
 from device.pipeline.plan import check_labels
 from device.recordings.format import INDEX
+from device.recordings.scores import MAGIC, read_scores
 from device.system.config_file import set_keys
 from tests.fuzz import mutation
 from tests.fuzz.surface import Surface
@@ -200,6 +204,38 @@ class Recording(Surface):
             while camera.read() is not None:
                 pass
             camera.close()
+
+
+class RecordedScores(Surface):
+    """A file of scores, most of whose sums are right."""
+
+    name = "recorded-scores"
+    share = 60
+
+    def make(self, chance: Random) -> bytes:
+        """What the scores are of, and up to two blocks of them, changed."""
+        source = {"type": "source", "camera": "c", "model": "m", "key": "k", "names": ["a", "b"]}
+        arrays = {"ticks": bytes(16), "counts": b"\1\0\0\0" * 2, "rows": b"\0\0\0\0\1\0\0\0"}
+        block = {"type": "block", "camera": "c", "scores": struct.pack("<ff", 0.5, 1), **arrays}
+        data = bytearray(MAGIC)
+        for value in (source, block, block)[: chance.randint(1, 3)]:
+            plain = msgspec.msgpack.encode(value)
+            if chance.random() < 0.6:
+                plain = mutation.mutated(chance, plain)
+            body = zlib.compress(plain)
+            data += struct.pack("<II", len(body), zlib.crc32(body)) + body
+        return mutation.mutated(chance, bytes(data)) if chance.random() < 0.3 else bytes(data)
+
+    def feed(self, data: bytes) -> None:
+        """Read it; what came out of it holds together."""
+        file = self.folder / "it.scores"
+        file.write_bytes(data)
+        with contextlib.suppress(CameraError):
+            tracks, _ = read_scores(file)
+            for track in tracks:
+                assert len(track.starts) == len(track.at_s) + 1
+                assert track.starts[-1] == len(track.rows) == len(track.scores)
+                assert np.isfinite(track.scores).all()
 
 
 class Commands(Surface):
