@@ -176,6 +176,17 @@ class Accelerator(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """A model beside a camera's first: what it runs on, as of the first.
+
+    ``problem`` is why it is not asked for a while, empty when it is.
+    """
+
+    interpreter: Description
+    accelerator: Accelerator | None = None
+    problem: str = ""
+
+
 class Latency(msgspec.Struct, frozen=True):
     """A stage's milliseconds: mean of all frames, percentiles of the recent ones."""
 
@@ -230,7 +241,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
     ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
-    its model runs on, ``taught`` are the labels that it was taught. ``look`` is why the last
+    its model runs on, ``beside`` the models that are asked as well, ``taught`` the labels that it
+    was taught. ``look`` is why the last
     frame was classified, or was not; ``classified_per_minute`` and ``work_share``, of the frames
     that the rate limit admitted, are of the last five minutes.
     """
@@ -253,6 +265,7 @@ class CameraHealth(msgspec.Struct, frozen=True):
     picture: tuple[PictureTrouble, ...] = ()
     interpreter: Description | None = None
     accelerator: Accelerator | None = None
+    beside: tuple[Beside, ...] = ()
     taught: tuple[str, ...] = ()
     look: Look = ""
     classified_per_minute: float = 0.0

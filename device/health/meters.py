@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from device.events import (
     Accelerator,
+    Beside,
     CameraHealth,
     CameraState,
     Controls,
@@ -41,6 +42,7 @@ class CameraMeter:
         self.name = name
         self.interpreter = interpreter
         self.accelerator: Accelerator | None = None
+        self.beside: tuple[Beside, ...] = ()
         self.taught: tuple[str, ...] = ()
         self.source = source
         self.state: CameraState = "starting"
@@ -100,6 +102,7 @@ class CameraMeter:
             picture=self.picture,
             interpreter=self.interpreter,
             accelerator=self.accelerator,
+            beside=self.beside,
             taught=self.taught,
             look=self.look,
             classified_per_minute=per_minute,

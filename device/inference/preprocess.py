@@ -118,6 +118,15 @@ class Preprocessor:
             picture = result
         self._write(picture, plan.colours, tensor[0])
 
+    @property
+    def picture(self) -> Frame:
+        """The last frame as the model has seen it: upright and in its size.
+
+        Memory of this object, and none of the tensor's, that the next frame is written into.
+        """
+        assert self._plan, "there was no frame"
+        return self._plan.picture
+
     def _area(self, width: int, height: int) -> tuple[float, float, float, float]:
         """What is taken of a frame of this size: left, top, right, bottom as shares of it."""
         box, _ = self._boxes(width, height)
@@ -172,7 +181,8 @@ class Preprocessor:
             picture = np.zeros(picture.shape, np.uint8)
             turns.append((cv2.flip, 1, picture))
         colours = (_TO_GREY if self._channels == 1 else _TO_RGB).get(order)
-        return _Plan(_kind(frame), planes, reductions, reduced, turns, colours)
+        seen = Frame(picture, order, picture.shape[1], picture.shape[0], 0, 0.0)
+        return _Plan(_kind(frame), planes, reductions, reduced, turns, colours, seen)
 
     def _boxes(self, width: int, height: int) -> tuple[_Box, _Box]:
         """Where in a frame of this size the model looks, and where on its input that goes."""
@@ -213,6 +223,7 @@ class _Plan:
     reduced: Image  # what they fill
     turns: Sequence[_Turn]
     colours: int | None  # the conversion to the model's, None where it has them already
+    picture: Frame  # what the last of them fills
 
 
 def _kind(frame: Frame) -> tuple[object, ...]:

@@ -22,11 +22,18 @@ Scores = NDArray[np.float32]
 class Classifier:
     """Classifies frames of one camera; one thread makes it, uses it and closes it."""
 
-    def __init__(self, model: Model, engine: Engine, camera: config.Camera | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine,
+        camera: config.Camera | None = None,
+        scores: Scores | None = None,
+    ) -> None:
         """Take ``engine``, which runs ``model``, for pictures of ``camera``.
 
-        The camera may rotate and crop them. The engine is closed with this, and where this
-        cannot be made. Raises what Preprocessor raises.
+        The camera may rotate and crop them. ``scores``, float32 (classes,), is where the
+        probabilities go, if not into an array of its own. The engine is closed with this, and
+        where this cannot be made. Raises what Preprocessor raises.
         """
         self.labels = model.labels
         self._engine = engine
@@ -38,7 +45,7 @@ class Classifier:
         self._output = self.description.outputs[0]
         self._has_scores = model.file.scores is not None
         self._is_logits = not model.file.gives_probabilities(model.file.outputs[0])
-        self._scores: Scores = np.zeros(len(model.labels), np.float32)
+        self._scores = np.zeros(len(model.labels), np.float32) if scores is None else scores
         self._decoding = decoding(self._output)
         self._embedding = model.file.embedding
         self.stages = StageTimes(0.0, 0.0, 0.0)

@@ -1,7 +1,8 @@
 """Everyday words for many classes: a group's score is the sum of its members' scores.
 
 A picture of a dog spreads its score over twenty breeds, none of which is sure; the word
-"dog" is. Groups are named after what a label file calls the classes (``groups.toml``).
+"dog" is. Groups are named after what a label file calls the classes (``groups.toml``). The group
+with the empty name holds classes that are no words: what a sensor says where there is nothing.
 """
 
 import tomllib
@@ -37,19 +38,22 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     owner: dict[str, str] = {}
     for name, members in raw.items():
+        shown = name or '""'
         if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
-            raise ConfigError(f"decide.groups: {path}", f"{name} is not a list of labels in quotes")
+            raise ConfigError(
+                f"decide.groups: {path}", f"{shown} is not a list of labels in quotes"
+            )
         if not members:
             raise ConfigError(
-                f"decide.groups: {path}", f"{name} has no labels; add some or remove it"
+                f"decide.groups: {path}", f"{shown} has no labels; add some or remove it"
             )
         for member in members:
             if member in owner:
                 raise ConfigError(
                     f"decide.groups: {path}",
-                    f"{member!r} is in {owner[member]} and again in {name}",
+                    f"{member!r} is in {owner[member]} and again in {shown}",
                 )
-            owner[member] = name
+            owner[member] = shown
         groups[name] = tuple(members)
     return groups
 
@@ -65,27 +69,30 @@ class Rollup:
     """Rolls the scores of a model's labels up to groups; a label in none stands for itself.
 
     ``names`` are the groups that have a label here, in their own order, and then the labels
-    in no group, in theirs.
+    in no group, in theirs. Labels of one name, of two models, are summed as well.
     """
 
     def __init__(self, labels: Sequence[str], groups: Groups) -> None:
         """Prepare for scores in the order of ``labels``; labels of other models do not count.
 
         A label file may list synonyms, as in ``tench, Tinca tinca``: the first one counts.
+        Raises ConfigError where no label is left that is a word.
         """
         group_of = {member: name for name, members in groups.items() for member in members}
         rows: dict[str, list[int]] = {name: [] for name in groups}
         for row, label in enumerate(labels):
-            name = group_of.get(label) or group_of.get(label.partition(",")[0]) or label
+            name = group_of.get(label, group_of.get(label.partition(",")[0], label))
             rows.setdefault(name, []).append(row)
-        rows = {name: members for name, members in rows.items() if members}
+        rows = {name: members for name, members in rows.items() if name and members}
+        if not rows:
+            raise ConfigError("decide.groups", 'has all labels of the model under "", as no words')
         self.names = tuple(rows)
         order = [row for members in rows.values() for row in members]
         self._order = np.array(order, np.intp)
         sizes = [len(members) for members in rows.values()]
         self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
         # Written in place for every frame.
-        self._ordered: Scores = np.zeros(len(labels), np.float32)
+        self._ordered: Scores = np.zeros(len(order), np.float32)
         self._sums: Scores = np.zeros(len(sizes), np.float32)
 
     def __call__(self, scores: Scores) -> Scores:

@@ -5,6 +5,7 @@ from typing import TextIO
 from device.errors import OutputClosed
 from device.events import Description, DeviceHealth
 from device.system.logs import discard
+from device.system.text import printable
 
 
 def write_line(file: TextIO, line: bytes) -> None:
@@ -33,6 +34,17 @@ def backend(interpreter: Description) -> tuple[str, str, str]:
         delegate = f"{interpreter.delegate} {share} operators"
     threads = "1 thread" if interpreter.threads == 1 else f"{interpreter.threads} threads"
     return f"{interpreter.runtime} {interpreter.version}", delegate, threads
+
+
+def beside(health: DeviceHealth) -> list[str]:
+    """The models that are asked beside the first ones, each once and in a few words."""
+    others = [other for camera in health.cameras for other in camera.beside]
+    lines = [
+        f"{printable(other.interpreter.model)} beside it, "
+        + ("failing" if other.problem else backend(other.interpreter)[1])
+        for other in others
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def governed(health: DeviceHealth) -> str:

@@ -95,6 +95,7 @@ class Service:
         shown = (
             {name: label for name, (label, _) in self._labels.items()},
             [(c.state, c.problem, c.controls, c.look == "off duty") for c in health.cameras],
+            [other.problem for c in health.cameras for other in c.beside],
             health.sinks,
             health.interpreter.delegate,
             self._refusal,
@@ -145,6 +146,7 @@ class Service:
         interpreter = health.interpreter
         backend = interpreter.delegate if interpreter.operators_delegated else "no delegate"
         words.append(f"{interpreter.runtime} {backend}")
+        words += dict.fromkeys(o.problem for c in health.cameras for o in c.beside if o.problem)
         for sink in health.sinks:
             if sink.name == "mqtt":
                 words.append("broker " + (sink.problem or "connected"))

@@ -26,7 +26,7 @@ from device.system import audit
 from tests.mqtt.conftest import CONTROLS, Listener, Rig, unique_labels
 from tests.mqtt.mosquitto import Mosquitto
 from tests.mqtt.test_outbox import Disk
-from tests.sinks.examples import observation
+from tests.sinks.examples import beside, observation
 
 ROOT = "labelcam/garden"
 
@@ -120,13 +120,16 @@ def test_off_duty_is_a_label_of_a_live_camera(rig: Rig, listener: Listener) -> N
 
 def test_health_tells_how_the_device_is(rig: Rig, listener: Listener) -> None:
     rig.open()
-    rig.report(fps=29.97999, dropped=7)
+    rig.report(fps=29.97999, dropped=7, beside=(beside(),))
     health = listener.wait_for("/health").json
     camera = health["cameras"]["camera"]
     assert (camera["fps"], camera["dropped"], camera["state"]) == (29.98, 7, "live")
     assert set(camera["stages"]["total"]) == {"mean_ms", "p50_ms", "p99_ms"}
     assert camera["enter"] == 0.5
     assert health["interpreter"]["delegate"] == "xnnpack"
+    (other,) = camera["beside"]
+    assert (other["interpreter"]["model"], other["problem"]) == ("mobilenet-v1-person-96", "")
+    assert "inputs" not in other["interpreter"]
     assert health["backend"] == "tflite-runtime 2.14.0, xnnpack"
     nothing = {"events": 0, "bytes": 0, "dropped": 0, "damaged": 0, "trouble": ""}
     assert health["outbox"] == nothing

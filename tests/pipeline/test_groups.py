@@ -15,11 +15,12 @@ from device.pipeline.groups import EVERYDAY, Rollup, load_groups, read_groups
 from device.system.paths import MODELS
 
 LABELS = read_labels(MODELS / "labels" / "imagenet-1000.txt")
+SENSOR = read_labels(MODELS / "labels" / "person.txt")
 
 
 def test_every_member_of_the_shipped_groups_is_a_class() -> None:
     members = [member for group in read_groups().values() for member in group]
-    assert [member for member in members if member not in LABELS] == []
+    assert [member for member in members if member not in LABELS + SENSOR] == []
 
 
 def test_no_class_is_in_two_shipped_groups() -> None:
@@ -46,6 +47,7 @@ def test_the_shipped_groups_cover_what_a_camera_sees_every_day() -> None:
     ]
     assert set(words) <= groups.keys()
     assert 55 <= len(groups) <= 70
+    assert groups[""] == ("no person",)
     sizes = {name: len(members) for name, members in groups.items()}
     # ImageNet has 118 breeds of dogs and 59 kinds of birds in blocks of their own.
     assert sizes["dog"] == 118
@@ -56,7 +58,29 @@ def test_the_shipped_groups_cover_what_a_camera_sees_every_day() -> None:
 def test_no_group_takes_the_name_of_a_class_that_it_does_not_hold() -> None:
     # "plane" is a carpenter's tool in ImageNet: a group of that name would be two things.
     groups = read_groups()
-    assert [name for name in groups if name in LABELS and name not in groups[name]] == []
+    classes = LABELS + SENSOR
+    assert [name for name in groups if name in classes and name not in groups[name]] == []
+
+
+def test_a_sensor_beside_the_embedded_model_adds_to_a_word_and_none_of_its_own() -> None:
+    alone, both = Rollup(LABELS, read_groups()), Rollup(LABELS + SENSOR, read_groups())
+    assert both.names == alone.names
+    assert "" not in both.names
+    scores = np.zeros(1002, np.float32)
+    scores[[LABELS.index("suit"), 1000, 1001]] = 0.25, 0.5, 0.125
+    assert dict(zip(both.names, both(scores).tolist(), strict=True))["person"] == 0.75
+    assert both(scores).sum() == 0.75
+
+
+def test_the_same_label_of_two_models_is_one() -> None:
+    rollup = Rollup(("cat", "dog", "cat"), {"pets": ("dog",)})
+    assert rollup.names == ("pets", "cat")
+    assert rollup(np.array([0.25, 0.125, 0.5], np.float32)).tolist() == [0.125, 0.75]
+
+
+def test_no_word_at_all_is_no_way_to_decide() -> None:
+    with pytest.raises(ConfigError, match='has all labels of the model under ""'):
+        Rollup(("nobody",), {"": ("nobody",)})
 
 
 def test_a_group_scores_the_sum_of_its_members_and_the_rest_stand_for_themselves() -> None:
@@ -92,6 +116,9 @@ def test_synonyms_after_the_first_do_not_matter() -> None:
         ("pet = 3", "pet is not a list of labels"),
         ("pet = [1]", "pet is not a list of labels"),
         ("pet = []", "pet has no labels"),
+        ('"" = []', '"" has no labels'),
+        ('"" = "nobody"', '"" is not a list of labels'),
+        ('"" = ["cat"]\nzoo = ["cat"]', "'cat' is in \"\" and again in zoo"),
         ("pet", "cannot be read as groups: Expected '='"),
     ],
 )

@@ -7,6 +7,7 @@ import numpy as np
 from device.events import (
     OFF_DUTY,
     UNAVAILABLE,
+    Beside,
     CameraHealth,
     Description,
     DeviceHealth,
@@ -72,6 +73,13 @@ def description(**different: Any) -> Description:
         "outputs": (),
     }
     return Description(**(usual | different))
+
+
+def beside(problem: str = "") -> Beside:
+    on = description(
+        model="mobilenet-v1-person-96", operators_delegated=31, operators_total=31, on_cpu=()
+    )
+    return Beside(on, None, problem)
 
 
 STAGES = {

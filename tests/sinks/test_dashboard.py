@@ -13,7 +13,14 @@ from device.events import OFF_DUTY, Observation, SinkHealth
 from device.sinks.terminal.dashboard import Dashboard
 from device.sinks.terminal.letters import ASCII, CONSOLE, UNICODE, Glyphs, big, glyphs_for
 from device.system.text import printable
-from tests.sinks.examples import VITALS, camera_health, change, device_health, observation
+from tests.sinks.examples import (
+    VITALS,
+    beside,
+    camera_health,
+    change,
+    device_health,
+    observation,
+)
 
 
 def dashboard(*observations: Observation, glyphs: Glyphs = UNICODE, top: int = 5) -> Dashboard:
@@ -279,6 +286,15 @@ def test_the_backend_in_words(interpreter: dict[str, object], expected: str) -> 
     shown = dashboard(observation())
     shown.health = device_health(**interpreter)
     assert expected in text(shown)
+
+
+def test_what_is_beside_is_named_and_what_is_wrong_with_it() -> None:
+    shown = dashboard(observation())
+    shown.health = device_health(camera_health(beside=(beside(),)))
+    assert "  mobilenet-v1-person-96 beside it, xnnpack 31/31 operators" in text(shown)
+    shown.health = device_health(camera_health(beside=(beside("model m: failed in invoke()"),)))
+    assert "  mobilenet-v1-person-96 beside it, failing" in text(shown)
+    assert "  model m: failed in invoke()" in text(shown)
 
 
 def test_text_from_files_is_literal_and_cannot_move_the_cursor() -> None:

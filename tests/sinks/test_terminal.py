@@ -20,7 +20,7 @@ from device.config import Terminal
 from device.errors import OutputClosed
 from device.sinks.terminal.sink import TerminalSink, print_summary
 from tests.conftest import footage
-from tests.sinks.examples import camera_health, change, device_health, observation
+from tests.sinks.examples import beside, camera_health, change, device_health, observation
 from tests.sinks.pty import PATIENCE_S, Pty
 
 ROOT = Path(__file__).parent.parent.parent
@@ -354,7 +354,7 @@ def test_the_summary() -> None:
     out = io.BytesIO()
     door = camera_health(name="door", source="/dev/video0", classified=0, fps=0.0, stages={})
     file = io.TextIOWrapper(out, encoding="utf-8")
-    print_summary(device_health(camera_health(), door), file)
+    print_summary(device_health(camera_health(beside=(beside(),)), door), file)
     assert out.getvalue().decode() == (
         "camera (footage): 540 frames seen, 533 classified, 7 dropped, 29.8 fps\n"
         "  ms              mean     p99\n"
@@ -365,4 +365,5 @@ def test_the_summary() -> None:
         "  total          12.30   15.90\n"
         "door (/dev/video0): 540 frames seen, 0 classified, 7 dropped, 0.0 fps\n"
         "efficientnet-lite0-224-int8 on tflite-runtime 2.14.0, xnnpack 63/64 operators, 1 thread\n"
+        "  mobilenet-v1-person-96 beside it, xnnpack 31/31 operators\n"
     )

@@ -15,6 +15,7 @@ import pytest
 
 from device import config
 from device.events import (
+    Beside,
     CameraHealth,
     CameraState,
     Controls,
@@ -234,6 +235,10 @@ def test_a_camera_that_may_be_silent_widens_the_watchdog(manager: Manager) -> No
             snapshot(health(), health(name="yard")),
             "camera: cat 0.88, 12.0 frames/s; yard: no label yet, 12.0 frames/s; "
             "tflite-runtime xnnpack",
+        ),
+        (
+            snapshot(health(beside=(Beside(ON), Beside(ON, None, "model p: failed")))),
+            "cat 0.88, 12.0 frames/s; tflite-runtime xnnpack; model p: failed",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from device.events import Accelerator, SinkHealth
 from device.health.vitals import Board
 from device.sinks.web.metrics import Metrics
-from tests.sinks.examples import change, device_health, observation
+from tests.sinks.examples import beside, camera_health, change, device_health, observation
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -34,7 +34,8 @@ def told() -> set[str]:
         "accelerator": Accelerator(True, 1, 2, ""),
         "vitals": board,
     }
-    metrics.report(msgspec.structs.replace(device_health(), **everything))
+    health = device_health(camera_health(beside=(beside(),)))
+    metrics.report(msgspec.structs.replace(health, **everything))
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {sample.name for family in families for sample in family.samples}
 

@@ -80,6 +80,8 @@ def health_message(
     for camera in health.cameras:
         described = msgspec.to_builtins(camera)
         described["interpreter"] = _interpreter(camera.interpreter)
+        for other, one in zip(described["beside"], camera.beside, strict=True):
+            other["interpreter"] = _interpreter(one.interpreter)
         described |= described.pop("controls") or {}
         cameras[topics.slugs[camera.name]] = described
     message = {

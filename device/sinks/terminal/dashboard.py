@@ -13,7 +13,7 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 
 from device.events import OFF_DUTY, CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
-from device.sinks.lines import backend, governed
+from device.sinks.lines import backend, beside, governed
 from device.sinks.terminal.letters import ASCII, Glyphs, big
 from device.system.text import printable
 
@@ -226,13 +226,16 @@ class Dashboard:
             lines.append([Segment(", ".join(health.vitals.throttling), self._quiet)])
         if health and health.governed_by:
             lines.append([Segment(governed(health), self._quiet)])
+        failing = [other for other in camera.beside if other.problem] if camera else []
+        lines += [[Segment(printable(other.problem), self._alarm)] for other in failing]
         broken = [sink for sink in health.sinks if sink.problem] if health else []
         lines += [[Segment(f"{s.name}: {printable(s.problem)}", self._alarm)] for s in broken]
         return lines
 
     def _backend(self, health: DeviceHealth, width: int) -> list[_Line]:
         interpreter = health.interpreter
-        parts = (printable(interpreter.model), *backend(interpreter), *_working(health.sinks))
+        named = (printable(interpreter.model), *backend(interpreter), *beside(health))
+        parts = (*named, *_working(health.sinks))
         lines: list[str] = []
         separator = f" {self._glyphs.dot} "
         for part in parts:

@@ -16,7 +16,7 @@ from device import config
 from device.errors import OutputClosed
 from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame
-from device.sinks.lines import backend, write_text
+from device.sinks.lines import backend, beside, write_text
 from device.system.logs import is_journal
 from device.system.text import printable
 
@@ -176,6 +176,8 @@ def print_summary(health: DeviceHealth, file: TextIO) -> None:
     interpreter = health.interpreter
     runtime, delegate, threads = backend(interpreter)
     write_text(file, f"{printable(interpreter.model)} on {runtime}, {delegate}, {threads}")
+    for line in beside(health):
+        write_text(file, f"  {line}")
 
 
 def _can_draw(file: TextIO) -> bool:

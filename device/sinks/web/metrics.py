@@ -238,12 +238,17 @@ def _of_cameras(cameras: Iterable[CameraHealth]) -> Iterator[Metric]:
     picture = StateSetMetricFamily(
         "labelcam_picture_trouble", "What is wrong with a picture", labels=["camera"]
     )
+    beside = GaugeMetricFamily(
+        "labelcam_model_beside_up", "Whether a model beside works", labels=["camera", "model"]
+    )
     for camera in cameras:
         labels = [printable(camera.name)]
         state.add_metric(labels, {s: s == camera.state for s in get_args(CameraState)})
         troubles = {t: t in camera.picture for t in get_args(PictureTrouble)}
         picture.add_metric(labels, troubles)
-    yield from (state, picture)
+        for other in camera.beside:
+            beside.add_metric([*labels, printable(other.interpreter.model)], not other.problem)
+    yield from (state, picture, beside)
 
 
 def _of_web(web: Web) -> Iterator[Metric]:

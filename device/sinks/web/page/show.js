@@ -106,6 +106,7 @@ export function showHealth({ state, camera }) {
     ["Runtime", `${interpreter.runtime} ${interpreter.version}`],
     ["Delegate", `${interpreter.delegate}, ${interpreter.operators_delegated} of ${interpreter.operators_total} operators`],
     ["Threads", interpreter.threads],
+    ...(one?.beside ?? []).map((other) => ["Beside it", other.problem || other.interpreter.model, other.problem && "bad"]),
     ["Temperature", vitals.temperature_c == null ? null : `${vitals.temperature_c.toFixed(1)} °C`],
     ["Throttling", vitals.throttling?.length ? vitals.throttling.join(", ") : null, "warn"],
     ["Rate", health.governed_by ? `${rate(health.rate_share)}: ${health.governed_by}` : null, "warn"],
