@@ -106,7 +106,7 @@ def test_a_running_device_refuses_what_would_end_it(
     [
         ('password_file = "/none"', "mqtt: password_file /none: No such file or directory"),
         ('tls = true\nca_file = "/none"', "mqtt: ca_file /none: No such file or directory"),
-        ('watch = ["esspresso"]', "mqtt.watch: 'esspresso' is no label of the model; did you mean"),
+        ('watch = ["coffe"]', "mqtt.watch: 'coffe' is no label of the model; did you mean"),
     ],
 )
 def test_what_the_way_to_the_broker_needs_is_looked_at(

@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from concurrent.futures import Future
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,16 +29,12 @@ from device.pipeline.classifier import Classifier, Scores, predictions
 from device.pipeline.decider import Decider, Decision
 from device.pipeline.gate import Gate, open_gates
 from device.pipeline.governor import governed_fps
-from device.pipeline.groups import Groups
+from device.pipeline.groups import Groups, groups_for
 from device.pipeline.motion import Area, Motion, MotionDetector
+from device.pipeline.samples import Sample, Samples
 from device.system.text import printable
 from device.teach.head import Head, HeadFile
 
-# Two labels as close as this are a doubt, and so is one that was held as briefly.
-_CLOSE = 0.2
-_BRIEF_S = 2.0
-# A scene that stays in doubt would fill the ring with one picture.
-_DOUBT_EVERY_S = 30.0
 # What is reported while nothing is decided.
 _ABSENCES = (UNAVAILABLE, OFF_DUTY)
 _log = logging.getLogger("labelcam.node")
@@ -47,13 +42,6 @@ _log = logging.getLogger("labelcam.node")
 # Of each frame, so many of the model's best labels go out: what the page, the window and a
 # recording hold. ``terminal.top`` may ask for more.
 PREDICTIONS = 5
-
-
-class Sample(NamedTuple):
-    """A frame of which somebody wants to learn, and its features, float32 (features,)."""
-
-    features: Scores
-    frame: Frame
 
 
 class ChannelSettings(msgspec.Struct, frozen=True):
@@ -64,7 +52,6 @@ class ChannelSettings(msgspec.Struct, frozen=True):
 
     decide: config.Decide
     gate: config.Gate
-    groups: Groups
     teach: config.Teach
     predictions: int = PREDICTIONS
     scores: bool = False
@@ -87,9 +74,12 @@ class ChannelSettings(msgspec.Struct, frozen=True):
                 model.name, "gives features alone, not labels; `labelcam teach add` gives it some"
             )
         decide = msgspec.structs.replace(self.decide, enter=controls.enter, exit=controls.exit)
-        # Groups are of the model's labels; what was taught says what it is already.
-        groups = self.groups if head is None or self.teach.beside else None
-        return Decider(decide, names, groups)
+        return Decider(decide, names, self.groups(model, head))
+
+    def groups(self, model: Model, head: Head | None) -> Groups:
+        """The groups in force: of the model's labels; what was taught says what it is already."""
+        alone = head is not None and not self.teach.beside
+        return {} if alone else groups_for(self.decide, model.name)
 
 
 class Channel:
@@ -127,9 +117,7 @@ class Channel:
         self._region_is_new = False
         self._snapshot_due = False
         self._large_due = False
-        self._sample: Future[Sample] | None = None
-        self._doubt: Sample | None = None
-        self._doubt_due = -math.inf
+        self.samples = Samples()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -153,11 +141,12 @@ class Channel:
         scored = time.perf_counter()
         if self._head is not None:
             scores = self._taught(self._head, scores)
-        if self._sample is not None:
-            self._hand_out_sample(frame)
+        if self.samples.requested:
+            self.samples.hand_out(self.classifier, frame)
         decision = self._decider.update(scores, frame.captured_at)
         if self._settings.teach.doubts:
-            self._look_for_doubt(scores, decision, frame)
+            held_s = decision.held_s if decision else None
+            self.samples.look_for_doubt(self.classifier, scores, held_s, frame)
         decide_ms = (time.perf_counter() - scored) * 1e3
         now = time.monotonic()
         # A replay that runs faster than it was recorded is ahead of the clock.
@@ -201,7 +190,7 @@ class Channel:
     @property
     def wanted(self) -> bool:
         """Whether the next frame is waited for, or shows what was not looked at before."""
-        return self._snapshot_due or self._sample is not None or self._region_is_new
+        return self._snapshot_due or self.samples.requested or self._region_is_new
 
     @property
     def steady(self) -> bool:
@@ -307,9 +296,7 @@ class Channel:
         self.check_looking("teach")
         if not self.classifier.can_be_taught:
             raise CommandError("teach", f"{self.model.name} gives no features to learn from")
-        sample: Future[Sample] = Future()
-        self._sample = sample
-        return sample
+        return self.samples.request()
 
     def check_looking(self, key: str) -> None:
         """Raise CommandError for a command that takes a frame, while none is looked at."""
@@ -363,26 +350,6 @@ class Channel:
     def _taught(self, head: Head, scores: Scores) -> Scores:
         taught = head.scores(self.classifier.features())
         return np.concatenate((taught, scores)) if self._settings.teach.beside else taught
-
-    def _hand_out_sample(self, frame: Frame) -> None:
-        sample, self._sample = self._sample, None
-        assert sample is not None
-        sample.set_result(Sample(self.classifier.features(), frame))
-
-    def take_doubt(self) -> "Sample | None":
-        """A frame of which it was not sure since the last call, to be named by somebody."""
-        doubt, self._doubt = self._doubt, None
-        return doubt
-
-    def _look_for_doubt(self, scores: Scores, decision: Decision | None, frame: Frame) -> None:
-        """Keep a frame where two labels are close, or where one was given up soon after."""
-        if frame.captured_at < self._doubt_due or not self.classifier.can_be_taught:
-            return
-        best = np.sort(scores)[-2:]
-        is_close = float(best[-1] - best[0]) < _CLOSE
-        if is_close or (decision is not None and decision.held_s < _BRIEF_S):
-            self._doubt_due = frame.captured_at + _DOUBT_EVERY_S
-            self._doubt = Sample(self.classifier.features(), frame)
 
     def _take_snapshot(self, frame: Frame) -> Frame | None:
         if not self._snapshot_due or (self._large_due and frame.large is None):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,6 @@ from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import (
     Channel,
-    Sample,
     camera_with,
     head_of,
     prove,
@@ -31,6 +31,7 @@ from device.pipeline.channel import (
 from device.pipeline.classifier import Classifier
 from device.pipeline.duty import Duty
 from device.pipeline.governor import Governor
+from device.pipeline.groups import groups_for
 from device.pipeline.motion import MotionDetector
 from device.pipeline.plan import (
     check_watched,
@@ -40,6 +41,7 @@ from device.pipeline.plan import (
     shared_settings,
     streams,
 )
+from device.pipeline.samples import Sample
 
 if TYPE_CHECKING:
     from device.teach.teacher import Teacher
@@ -115,8 +117,9 @@ class Feeds:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The everyday words that stand for classes, where there are any."""
-        return tuple(self._channel_settings.groups)
+        """The everyday words that stand for classes of any camera's model."""
+        words = (groups_for(self._settings.decide, one.model.name) for one in self.channels)
+        return tuple(dict.fromkeys(chain.from_iterable(words)))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -163,7 +166,7 @@ class Feeds:
     def keep_doubts(self) -> None:
         """Put what the channels were not sure of on disk, on a thread of its own."""
         for channel in self.channels:
-            if (doubt := channel.take_doubt()) is not None:
+            if (doubt := channel.samples.take_doubt()) is not None:
                 threading.Thread(
                     target=self._keep_doubt,
                     args=(channel, doubt),

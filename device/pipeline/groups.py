@@ -7,16 +7,21 @@ with the empty name holds classes that are no words: what a sensor says where th
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device import config
 from device.errors import ConfigError
 from device.system.files import read_file
 from device.system.paths import MODELS
 
 EVERYDAY = MODELS / "labels" / "groups.toml"
+
+# The model that ships and is the default: its classes are those of the everyday words.
+EMBEDDED = config.Model().name
 
 _MAX_BYTES = 1 << 20
 
@@ -58,11 +63,21 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def load_groups(choice: str) -> dict[str, tuple[str, ...]]:
-    """What ``decide.groups`` names: "" nothing, "everyday" the shipped file, else a path."""
-    if choice in ("", "auto"):
-        return {}
-    return read_groups(EVERYDAY if choice == "everyday" else Path(choice))
+def groups_for(decide: config.Decide, model: str) -> Groups:
+    """The groups that ``decide.groups`` puts in force where a camera looks with ``model``.
+
+    "" is none, "everyday" the shipped file, "auto" that file for the embedded model where nothing
+    is allowed by name, anything else a path. Each file is read once. Raises ConfigError.
+    """
+    choice = decide.groups
+    if choice == "auto":
+        choice = "everyday" if model == EMBEDDED and not decide.allow else ""
+    return _read(EVERYDAY if choice == "everyday" else Path(choice)) if choice else {}
+
+
+@cache
+def _read(path: Path) -> Groups:
+    return read_groups(path)
 
 
 class Rollup:

@@ -16,7 +16,6 @@ from device.library.catalog import Model
 from device.pipeline.channel import PREDICTIONS, ChannelSettings, head_of, prove
 from device.pipeline.classifier import Classifier
 from device.pipeline.decider import nearest
-from device.pipeline.groups import load_groups
 
 
 class Plan(NamedTuple):
@@ -78,11 +77,10 @@ def check_models(settings: config.Config) -> None:
 
 
 def shared_settings(settings: config.Config) -> ChannelSettings:
-    """What all channels share. Raises ConfigError for groups that cannot be read."""
+    """What all channels share."""
     return ChannelSettings(
         settings.decide,
         settings.gate,
-        load_groups(settings.decide.groups),
         settings.teach,
         max(PREDICTIONS, settings.terminal.top),
     )

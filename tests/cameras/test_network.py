@@ -131,7 +131,7 @@ def test_labelcam_runs_on_rtsp(rtsp: RtspServer, capsys: pytest.CaptureFixture[s
     # It shows a photograph, of which few frames are classified otherwise.
     settings = ("--set", "jsonl.enabled=true", "--set", "gate.motion='off'")
     assert main(["run", "--source", rtsp.url, "--frames", "20", *settings]) == 0
-    assert '"label":"espresso"' in capsys.readouterr().out
+    assert '"label":"cup"' in capsys.readouterr().out
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ timed_try() { # USER WHICH OPTION…: sets took_ms, leaves what was said in /sai
     took_ms=$(((${EPOCHREALTIME/./} - ${begun/./}) / 1000))
     cat /said
     echo "$1, $2 start: $took_ms ms"
-    grep -qi espresso /said || fail "no espresso in the $2 start as $1"
+    grep -qw cup /said || fail "no cup in the $2 start as $1"
 }
 
 first_light() { # USER

@@ -32,23 +32,23 @@ contract() {
 
 labels_and_stall() {
     start --source pi --set camera.stall_s=1.5
-    wait_for 20 /labels '"label":"espresso"'
+    wait_for 20 /labels '"label":"cup"'
     touch "$LIBCAMERA_VIRTUAL_STALL_FILE"
     wait_for 10 /said 'camera pi:imx708: gave no frame for [0-9.]+ s; opening it again'
-    wait_for 5 /labels '"label":"unavailable".*"previous":"espresso"'
+    wait_for 5 /labels '"label":"unavailable".*"previous":"cup"'
     sleep 3
     rm "$LIBCAMERA_VIRTUAL_STALL_FILE"
     local returned=$EPOCHREALTIME
     wait_for 10 /said 'camera pi:imx708: back after'
     echo "back after $(((${EPOCHREALTIME/./} - ${returned/./}) / 1000)) ms"
-    wait_for 10 /labels '"label":"espresso".*"previous":"unavailable"'
+    wait_for 10 /labels '"label":"cup".*"previous":"unavailable"'
     finish
 }
 
 another_scene() {
     scene cat
     start --source pi --set camera.controls.hflip=true
-    wait_for 20 /labels '"label":"(Egyptian cat|tiger cat|tabby)"'
+    wait_for 20 /labels '"label":"cat"'
     finish
 }
 

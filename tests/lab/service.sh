@@ -162,7 +162,7 @@ install() { # after one that was killed in the middle; two at once
     echo "FIGURE install, twice at once: $(($(now_ms) - begun)) ms"
     is ActiveState active || fail 'not READY'
     ready=$(date -d "$(property ActiveEnterTimestamp)" +%s%3N)
-    within 30 'a label at the broker' label_comes "$ready" espresso
+    within 30 'a label at the broker' label_comes "$ready" cup
     within 30 'the other label' label_comes "$ready" '.*\(cat\|tabby\)'
     echo "FIGURE READY to the first label at the broker: $(labels_since "$ready" |
         awk -v r="$ready" 'NR == 1 { printf "%d", $1 * 1000 - r }') ms"
@@ -220,7 +220,7 @@ taught() { # by root's hand, and the running service says it
     ! grep -q 'my cup' /tmp/said || fail '--own is the service'
     rm -r /root/cup /root/.local/state/labelcam 2>/dev/null || true
     labelcam teach remove 'my cup' && labelcam teach remove 'my pet'
-    within 30 'the model' label_comes "$(now_ms)" espresso
+    within 30 'the model' label_comes "$(now_ms)" cup
 }
 
 killed() {

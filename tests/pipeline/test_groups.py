@@ -11,7 +11,7 @@ from device.config import Decide
 from device.errors import ConfigError
 from device.library.labels import read_labels
 from device.pipeline.decider import Decider
-from device.pipeline.groups import EVERYDAY, Rollup, load_groups, read_groups
+from device.pipeline.groups import EMBEDDED, EVERYDAY, Rollup, groups_for, read_groups
 from device.system.paths import MODELS
 
 LABELS = read_labels(MODELS / "labels" / "imagenet-1000.txt")
@@ -136,7 +136,7 @@ def test_no_group_file(tmp_path: Path) -> None:
 
 def test_a_decider_with_groups_reports_words() -> None:
     settings = Decide(groups="everyday", smoothing_s=0, min_frames=1, min_hold_s=0)
-    decider = Decider(settings, LABELS, load_groups(settings.groups))
+    decider = Decider(settings, LABELS, groups_for(settings, EMBEDDED))
     scores = np.zeros(1000, np.float32)
     # No breed is at 0.5, and "dog" is at 0.6.
     scores[[151, 160, 200]] = 0.2
@@ -149,7 +149,7 @@ def test_a_decider_with_groups_reports_words() -> None:
 def test_allow_and_deny_name_words(key: str, reported: str) -> None:
     settings = Decide(groups="everyday", smoothing_s=0, min_frames=1)
     settings = msgspec.structs.replace(settings, **{key: ("car",)})
-    decider = Decider(settings, LABELS, load_groups(settings.groups))
+    decider = Decider(settings, LABELS, groups_for(settings, EMBEDDED))
     scores = np.zeros(1000, np.float32)
     scores[[LABELS.index("cab"), LABELS.index("convertible")]] = 0.4
     scores[LABELS.index("zebra")] = 0.1
@@ -161,11 +161,26 @@ def test_allow_and_deny_name_words(key: str, reported: str) -> None:
 def test_a_class_that_went_up_in_a_group_cannot_be_allowed() -> None:
     settings = Decide(groups="everyday", allow=("tabby",))
     with pytest.raises(ConfigError, match="'tabby' is no label of the model"):
-        Decider(settings, LABELS, load_groups(settings.groups))
+        Decider(settings, LABELS, groups_for(settings, EMBEDDED))
 
 
 def test_groups_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('pet = ["tabby", "beagle"]\n')
-    assert load_groups(str(path)) == {"pet": ("tabby", "beagle")}
-    assert load_groups("") == {}
+    assert groups_for(Decide(groups=str(path)), "other") == {"pet": ("tabby", "beagle")}
+
+
+@pytest.mark.parametrize(
+    ("decide", "model", "everyday"),
+    [
+        (Decide(), EMBEDDED, True),
+        (Decide(allow=("tabby",)), EMBEDDED, False),
+        (Decide(), "mobilenet-v2-1.0-224-int8", False),
+        (Decide(groups=""), EMBEDDED, False),
+        (Decide(groups="everyday", allow=("cat",)), "other", True),
+    ],
+)
+def test_everyday_words_are_in_force_for_the_embedded_model_where_nothing_is_allowed_by_name(
+    decide: Decide, model: str, everyday: bool
+) -> None:
+    assert groups_for(decide, model) == (read_groups() if everyday else {})

@@ -100,7 +100,7 @@ def test_two_labels_by_the_page(
     with running(slow_footage, state, free_port, broker.port) as url:
         page = open_page(url)
         until(lambda: page.evaluate(PICTURE))
-        until(lambda: page.inner_text("#label") == "espresso")
+        until(lambda: page.inner_text("#label") == "cup")
         keep(page, "page-teach-before")
         hold(page, "my cup", 5)
         page.set_viewport_size({"width": 1280, "height": 1180})
