@@ -185,6 +185,14 @@ def clock_synced() -> bool | None:
     return state != _TIME_ERROR and not timex.status & _STA_UNSYNC
 
 
+def boot_id() -> str:
+    """What tells this boot of the kernel from every other, or an empty text."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def wall_time(monotonic: float) -> float:
     """The wall time, seconds since 1970, of a moment on the monotonic clock, as of now."""
     return time.time() - (time.monotonic() - monotonic)

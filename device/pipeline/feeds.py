@@ -34,7 +34,7 @@ from device.pipeline.governor import Governor
 from device.pipeline.groups import groups_for
 from device.pipeline.motion import MotionDetector
 from device.pipeline.plan import (
-    check_watched,
+    check_words,
     configured_controls,
     model_of,
     plan,
@@ -139,7 +139,7 @@ class Feeds:
         """
         self._models, labels = plan(self._settings)
         try:
-            check_watched(self._settings.mqtt, labels)
+            check_words(self._settings, labels)
         except ConfigError as error:
             # No reason to be down: it may be a word that is no longer taught.
             _log.warning("%s", error)

@@ -43,19 +43,22 @@ def plan(settings: config.Config) -> Plan:
     return Plan(models, frozenset(labels))
 
 
-def check_watched(settings: config.Mqtt, labels: Collection[str]) -> None:
-    """Raise ConfigError for a word of ``mqtt.watch`` that is not among ``labels``."""
-    for word in settings.watch if settings.enabled else ():
-        if word not in labels:
-            raise ConfigError(
-                "mqtt.watch", f"{word!r} is no label of the model{nearest(word, labels)}"
-            )
+def check_words(settings: config.Config, labels: Collection[str]) -> None:
+    """Raise ConfigError for a word that the configuration waits for and that no camera says."""
+    mqtt, snapshots = settings.mqtt, settings.snapshots
+    for key, words in (
+        ("mqtt.watch", mqtt.watch if mqtt.enabled else ()),
+        ("snapshots.labels", snapshots.labels if snapshots.enabled else ()),
+    ):
+        for word in words:
+            if word not in labels:
+                raise ConfigError(key, f"{word!r} is no label of the model{nearest(word, labels)}")
 
 
 def check_labels(settings: config.Config) -> Plan:
     """As ``plan``, and raises ConfigError for a watched word that no camera can report."""
     made = plan(settings)
-    check_watched(settings.mqtt, made.labels)
+    check_words(settings, made.labels)
     return made
 
 

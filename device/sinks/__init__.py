@@ -31,6 +31,7 @@ KINDS = {
     "web": Kind("device.sinks.web", spare=True),
     "window": Kind("device.sinks.window", spare=True),
     "mqtt": Kind("device.sinks.mqtt"),
+    "snapshots": Kind("device.sinks.snapshots", spare=True),
     "action": Kind("device.sinks.actions", on=lambda settings: bool(settings.action)),
 }
 

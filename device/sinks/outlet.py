@@ -11,6 +11,8 @@ from device.control.commands import Device
 from device.errors import OutputClosed, SinkError
 from device.events import ActionResult, Sink, SinkHealth
 from device.sinks.photos import Photos
+from device.sinks.ring import Ring, open_ring
+from device.system.paths import state_directory
 from device.system.text import one_line
 
 _log = logging.getLogger("labelcam.node")
@@ -38,6 +40,11 @@ class Run:
     def photos(self) -> Photos:
         """The pictures of what changed, the same for every sink."""
         return Photos(self.settings.snapshots, self.cameras, self.device)
+
+    @cached_property
+    def ring(self) -> Ring:
+        """The pictures that are kept on disk."""
+        return open_ring(self.settings.snapshots, state_directory())
 
 
 class Outlet:

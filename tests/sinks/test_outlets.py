@@ -22,6 +22,8 @@ from device.sinks.mqtt.sink import MqttSink
 from device.sinks.outlet import Outlet
 from device.sinks.photos import Photos
 from device.sinks.record import RecordSink
+from device.sinks.ring import open_ring
+from device.sinks.snapshots import SnapshotSink
 from device.sinks.terminal.sink import TerminalSink
 from device.sinks.window.sink import WindowSink
 from tests.mqtt.mosquitto import MISSING, PROGRAM, Mosquitto
@@ -58,7 +60,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield started
 
 
-@pytest.fixture(params=["jsonl", "plain", "live", "web", "window", "record", "mqtt"])
+@pytest.fixture(params=["jsonl", "plain", "live", "web", "window", "record", "mqtt", "snapshots"])
 def subject(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Subject]:
@@ -131,6 +133,13 @@ def make_mqtt(request: pytest.FixtureRequest, folder: Path, _stack: object) -> S
         lambda: MqttSink(settings, CAMERAS, FakeDevice(), photos, state=folder),
         draws_within_s=0.04,
     )
+
+
+def make_snapshots(_request: object, folder: Path, _stack: object) -> Subject:
+    photos = Photos(config.Snapshots(blur=True), CAMERAS, FakeDevice())
+    ring = open_ring(config.Snapshots(), folder)
+
+    return Subject(lambda: SnapshotSink(ring, photos))
 
 
 def in_time(call: Callable[..., Any], *arguments: Any) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from device.health.vitals import boot_id
 from device.sinks.outbox.storage import Event, EventFile, Row
 
 _log = logging.getLogger("labelcam.outbox")
@@ -320,11 +321,3 @@ class Outbox:
         self._count = len(self._unwritten)
         self._bytes = sum(len(row.body) for row in self._unwritten)
         self._file.close()
-
-
-def boot_id() -> str:
-    """What tells this boot of the kernel from every other, or an empty text."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
