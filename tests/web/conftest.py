@@ -16,7 +16,9 @@ from device.control.commands import Answer, Command
 from device.errors import CommandError, TeachError
 from device.events import Controls
 from device.frames import Frame
+from device.sinks.ring import open_ring
 from device.sinks.web.sink import WebSink
+from device.system.paths import state_directory
 from device.teach.teacher import Teacher
 from tests.conftest import footage
 from tests.sinks.examples import camera_health, change, device_health, observation
@@ -67,7 +69,8 @@ class View:
 
     def __init__(self, settings: config.Web, cameras: list[config.Camera]) -> None:
         self.device = FakeDevice()
-        self.sink = WebSink(settings, cameras, self.device, Teach())
+        self.ring = open_ring(config.Snapshots(), state_directory())
+        self.sink = WebSink(settings, cameras, self.device, Teach(), self.ring)
         self.port = self.sink.port
         self.url = self.sink.url
         self.label = "espresso"

@@ -333,7 +333,7 @@ def test_a_port_that_is_taken_and_an_address_of_others(view: View) -> None:
         (config.Web(host="no.such.host.invalid"), "is no address of this device"),
     ):
         with pytest.raises(SinkError, match=problem):
-            WebSink(settings, [config.Camera()], FakeDevice(), config.Teach())
+            WebSink(settings, [config.Camera()], FakeDevice(), config.Teach(), view.ring)
 
 
 def test_tls(open_view: Open, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks
 
 from device import config
+from device.sinks.captions import moment
+from device.sinks.ring import open_ring
 from device.sinks.web import token as web_token
 from device.sinks.web.access import Tries
 from device.sinks.web.app import WebApp
@@ -45,7 +47,9 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[WebApp, str]:
     board.report(device_health(camera_health(controls=CONTROLS)))
     token = web_token.make(tmp_path / "token")
     known = web_token.read(tmp_path / "token")
-    return WebApp(web, board, Metrics(), FakeDevice(), known, config.Teach()), token
+    ring = open_ring(config.Snapshots(), tmp_path)
+    ring.add(b"\xff\xd8\xff\xd9", "camera", "espresso", 0.9, moment(0.0))
+    return WebApp(web, board, Metrics(), FakeDevice(), known, config.Teach(), ring), token
 
 
 @pytest.mark.slow
@@ -72,4 +76,4 @@ def test_the_api_is_as_described(app: tuple[WebApp, str]) -> None:
 
             check()
             asked.add((operation.method, operation.path))
-    assert len(asked) == 9
+    assert len(asked) == 13

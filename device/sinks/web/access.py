@@ -33,7 +33,7 @@ WRITE_HEADER = "x-labelcam"
 COOKIE = "labelcam"
 COOKIE_AGE_S = 180 * 86_400
 
-_WRITES = {"POST"}
+_WRITES = {"POST", "DELETE"}
 
 _HEADERS = [
     (
@@ -101,7 +101,7 @@ class Gatekeeper:
             self._check_site(scope, headers)
             self._check_token(scope, headers)
             if scope["method"] in _WRITES and scope["path"].startswith("/api/"):
-                _check_write(headers)
+                _check_write(headers, has_body=scope["method"] == "POST")
         except Refused as refusal:
             self.refused[refusal.status] = self.refused.get(refusal.status, 0) + 1
             if refusal.status in (401, 429) and scope["path"] == "/":
@@ -228,8 +228,9 @@ def _network(client: str) -> str:
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def _check_write(headers: dict[str, list[str]]) -> None:
-    if _one(headers, "content-type").partition(";")[0].strip().lower() != "application/json":
+def _check_write(headers: dict[str, list[str]], *, has_body: bool) -> None:
+    kind = _one(headers, "content-type").partition(";")[0].strip().lower()
+    if has_body and kind != "application/json":
         raise Refused(415, "a command is JSON; send Content-Type: application/json")
     if not _one(headers, WRITE_HEADER):
         raise Refused(403, "a command needs the header X-Labelcam: 1")

@@ -19,6 +19,7 @@ from device import config
 from device.control.commands import Answer, Command, Device, parse
 from device.errors import CommandError
 from device.recordings.rendering import jpeg, upright
+from device.sinks.ring import Ring
 from device.sinks.web import openapi
 from device.sinks.web.access import (
     COOKIE,
@@ -32,6 +33,7 @@ from device.sinks.web.access import (
     client_of,
 )
 from device.sinks.web.metrics import Metrics
+from device.sinks.web.snapshots import Snapshots
 from device.sinks.web.state import Done, Order, Refusal, WebState
 from device.sinks.web.streams import EVENTS_TYPE, VIDEO_TYPE, Events, Video, stream
 from device.sinks.web.teaching import Teaching
@@ -70,6 +72,7 @@ class WebApp:
         device: Device,
         token: Token | None,
         teach: config.Teach,
+        ring: Ring,
     ) -> None:
         self.ended = asyncio.Event()
         self.events = Events(state)
@@ -81,6 +84,7 @@ class WebApp:
         self._teaching = Teaching(
             device, teach, pictures=settings.pictures, commands=settings.commands
         )
+        self._kept = Snapshots(ring, pictures=settings.pictures, commands=settings.commands)
         self._pages = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir())}
         self._snapshots: dict[str, tuple[object, bytes]] = {}
         self._sending = 0
@@ -121,6 +125,7 @@ class WebApp:
             Route("/api/snapshot.jpg", self._snapshot),
             Route("/api/command", self._command, methods=["POST"]),
             *self._teaching.routes,
+            *self._kept.routes,
             Route("/{file}", self._file),
         ]
         return Starlette(

@@ -5,13 +5,15 @@ from typing import Any
 import msgspec
 
 from device import __version__
+from device.sinks.ring import LIST_MAX
+from device.sinks.web.snapshots import Album, Removed
 from device.sinks.web.state import Done, Order, Refusal, State
 from device.sinks.web.teaching import Correction, Lessons
 
 _REFUSALS = {
     400: "The request names no host.",
     403: "Not allowed: from another site, or turned off in the configuration.",
-    404: "No camera has that name.",
+    404: "No camera has that name, or no picture that id.",
     409: "The device refused; the reason is told.",
     411: "The length of the body is not told.",
     413: "The body is too large.",
@@ -42,6 +44,33 @@ _ENTRY = {
     "description": "The number of the picture.",
     "schema": {"type": "integer", "minimum": 0},
 }
+_SNAPSHOT = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The id of the picture, as the list has it.",
+    "schema": {"type": "string", "pattern": "^[0-9]{10}-[0-9]{8}T[0-9]{6}Z$"},
+}
+_OF_ALBUM = [
+    {
+        "name": "camera",
+        "in": "query",
+        "description": "Only the pictures of the camera with this name.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "before",
+        "in": "query",
+        "description": "Only the pictures older than the one with this id.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "How many at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 24},
+    },
+]
 _WRITE = {
     "name": "X-Labelcam",
     "in": "header",
@@ -53,11 +82,11 @@ _WRITE = {
 
 def document(*, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document; with ``needs_token`` all but the probes ask for a bearer."""
-    types = [State, Order, Done, Refusal, Lessons, Correction]
+    types = [State, Order, Done, Refusal, Lessons, Correction, Album, Removed]
     refs, schemas = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
-    state, order, done, refusal, lessons, correction = refs
+    state, order, done, refusal, lessons, correction, album, removed = refs
     text = {"text/plain": {"schema": {"type": "string"}}}
 
     def operation(
@@ -131,6 +160,25 @@ def document(*, needs_token: bool) -> dict[str, Any]:
                 binary("image/jpeg"),
                 (403, 404, 409),
                 parameters=[_ONE_CAMERA, _ENTRY],
+            )
+        },
+        "/api/snapshots": {
+            "get": operation(
+                "The pictures that are kept of what began, newest first.",
+                json_of(album),
+                (422,),
+                parameters=_OF_ALBUM,
+            ),
+            "delete": operation(
+                "Throw all of them away.", json_of(removed), (409,), parameters=[_WRITE]
+            ),
+        },
+        "/api/snapshots/{id}.jpg": {
+            "get": operation("One of them.", binary("image/jpeg"), (404,), parameters=[_SNAPSHOT])
+        },
+        "/api/snapshots/{id}": {
+            "delete": operation(
+                "Throw one away.", json_of(removed), (404, 409), parameters=[_SNAPSHOT, _WRITE]
             )
         },
         "/api/command": {

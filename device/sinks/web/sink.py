@@ -17,6 +17,7 @@ from device.control.commands import Device
 from device.errors import ConfigError, SinkError
 from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame
+from device.sinks.ring import Ring
 from device.sinks.web import token as web_token
 from device.sinks.web.app import WebApp
 from device.sinks.web.metrics import Metrics
@@ -42,12 +43,13 @@ class WebSink(Sink):
         cameras: Sequence[config.Camera],
         device: Device,
         teach: config.Teach,
+        ring: Ring,
     ) -> None:
         self._server: Server | None = None
         addresses, token, tls = secure(settings)
-        self._state = WebState(settings, cameras, token=token is not None)
+        self._state = WebState(settings, cameras, token=token is not None, ring=ring)
         self._metrics = Metrics()
-        app = WebApp(settings, self._state, self._metrics, device, token, teach)
+        app = WebApp(settings, self._state, self._metrics, device, token, teach, ring)
         listener = _listen(addresses[0], settings)
         self._metrics.web = app
         self.port: int = listener.getsockname()[1]

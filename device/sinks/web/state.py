@@ -19,6 +19,7 @@ from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation, Pred
 from device.frames import Frame
 from device.health import vitals
 from device.recordings.rendering import turned
+from device.sinks.ring import Ring
 from device.sinks.wire import change_fields, iso
 from device.system.text import one_line
 
@@ -88,7 +89,8 @@ class ControlRow(msgspec.Struct, frozen=True):
 class State(msgspec.Struct, frozen=True):
     """Everything at once; ``health`` is None until the device reported for the first time.
 
-    ``token`` says whether one is asked for.
+    ``token`` says whether one is asked for; ``album`` is another number whenever a picture was
+    kept or thrown away.
     """
 
     version: str
@@ -100,6 +102,7 @@ class State(msgspec.Struct, frozen=True):
     health: DeviceHealth | None
     changes: tuple[Change, ...]
     log: tuple[LogLine, ...]
+    album: int
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -107,6 +110,7 @@ class Health(msgspec.Struct, frozen=True):
 
     cameras: tuple[View, ...]
     health: DeviceHealth | None
+    album: int
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,7 +154,12 @@ class WebState:
     """
 
     def __init__(
-        self, settings: config.Web, cameras: Sequence[config.Camera], *, token: bool
+        self,
+        settings: config.Web,
+        cameras: Sequence[config.Camera],
+        *,
+        token: bool,
+        ring: Ring | None = None,
     ) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
         self.device: DeviceHealth | None = None
@@ -158,6 +167,7 @@ class WebState:
         self.log = _RecentLog()
         self._settings = settings
         self._token = token
+        self._ring = ring
         # Read only when somebody asks, on the thread that answers.
         self._observations: dict[str, Observation] = {}
         self._active: dict[str, LabelChange] = {}
@@ -197,11 +207,15 @@ class WebState:
             health=self.device,
             changes=self.changes_after(0)[0],
             log=self.log.lines_after(0)[0],
+            album=self._album(),
         )
 
     def health(self) -> Health:
         """What changes each second."""
-        return Health(self.views(), self.device)
+        return Health(self.views(), self.device, self._album())
+
+    def _album(self) -> int:
+        return self._ring.version if self._ring else 0
 
     def views(self) -> tuple[View, ...]:
         """What each camera sees now."""
