@@ -1,10 +1,7 @@
 """Changes of labels as the decider makes them, for one camera at a time."""
 
-from device import config
 from device.events import LabelChange
 from device.sinks.actions.trigger import Moment
-
-CAMERA = config.Camera()
 
 
 def moment(
@@ -15,4 +12,4 @@ def moment(
     change = LabelChange(
         camera, label, score, None, 0.0, "model", at, on=label in active, active=active
     )
-    return Moment(change, CAMERA, 1000.0 + at)
+    return Moment(change, 1000.0 + at)

@@ -206,13 +206,3 @@ def test_the_end_of_the_run_ends_what_is_in_force(tried: Make) -> None:
     assert lamp.performer.next(2) == ["-cat", "closed"]
     lamp.put("dog")
     assert lamp.performer.told.empty()
-
-
-def test_pictures_are_kept_only_for_who_wants_them(tried: Make) -> None:
-    lamp = tried()
-    lamp.performer.gate.clear()
-    lamp.put("cat")
-    lamp.performer.next()
-    lamp.put("dog")
-    assert [m.frame for m in lamp.worker._moments] == [None]
-    lamp.performer.gate.set()

@@ -11,7 +11,7 @@ def open_sink(run: Run) -> Sink:
     from device.sinks.actions.sink import ActionsSink
 
     check_settings(run.settings)
-    return ActionsSink(run.settings, run.cameras, run.report_action)
+    return ActionsSink(run.settings, run.photos, run.report_action)
 
 
 def check_settings(settings: config.Config) -> None:

@@ -4,13 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from device import config
 from device.errors import ActionError
-from device.frames import Frame
-from device.recordings.rendering import jpeg, upright
+from device.sinks.photos import Photo
 from device.sinks.wire import iso
-
-_JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,8 +14,8 @@ class Occurrence:
     """A label of a camera begins (``on``) or ends, and the action is to do something about it.
 
     ``held_s`` is how long the label has been in force, or was. ``at`` is monotonic, of the change;
-    ``wall_at`` the same moment in seconds since 1970. ``frame`` made the change, None where none
-    did or where the action wants no pictures; ``seen_by`` is the camera's settings.
+    ``wall_at`` the same moment in seconds since 1970. ``photo`` is of the frame that made the
+    change, None where none did or where the action wants no pictures.
     """
 
     action: str
@@ -33,8 +29,7 @@ class Occurrence:
     model: str
     at: float
     wall_at: float
-    frame: Frame | None
-    seen_by: config.Camera
+    photo: Photo | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -53,10 +48,8 @@ class Occurrence:
         }
 
     def picture(self) -> bytes | None:
-        """The frame as a JPEG, upright, or None where there is none."""
-        if self.frame is None:
-            return None
-        return jpeg(upright(self.frame, self.seen_by.rotate, self.seen_by.mirror), _JPEG_QUALITY)
+        """The frame that made the change as a JPEG, or None where there is none."""
+        return self.photo.jpeg() if self.photo else None
 
 
 # Takes what came of an occurrence later: what was done in a few words, or why it was not.
@@ -69,13 +62,13 @@ class Performer:
     A class that inherits from this may leave out what it has nothing for. All but ``close`` and
     ``cancel`` raise ActionError with what keeps them from being done.
 
-    ``wants_frame``: occurrences bring their frame. ``wants_score``: ``update`` is called while a
+    ``wants_picture``: occurrences bring one. ``wants_score``: ``update`` is called while a
     label is in force. ``ends_at_close``: a label that is in force when the run ends gets its
     ``end``, since what was switched on would stay on; not for what only sends messages.
     """
 
     at_once = 1
-    wants_frame = False
+    wants_picture = False
     wants_score = False
     ends_at_close = True
 

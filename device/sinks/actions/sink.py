@@ -1,7 +1,7 @@
 """Label changes to actions, each on a thread of its own: the loop only leaves word."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from device import config
 from device.events import ActionResult, LabelChange, Observation, Sink
@@ -10,6 +10,7 @@ from device.sinks.actions.kinds import open_action
 from device.sinks.actions.trigger import Moment
 from device.sinks.actions.worker import Worker
 from device.sinks.mqtt.topics import Topics
+from device.sinks.photos import Photos
 
 # systemd gives the whole device 20 s to stop.
 CLOSE_S = 4.0
@@ -26,15 +27,16 @@ class ActionsSink(Sink):
     def __init__(
         self,
         settings: config.Config,
-        cameras: Sequence[config.Camera],
+        photos: Photos,
         report: Callable[[ActionResult], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._cameras = {camera.name: camera for camera in cameras}
+        self._photos = photos
         self._wall_clock = wall_clock
         node = Topics(settings.mqtt.prefix, settings.mqtt.node, ()).node
         self._workers = [Worker(action, node, open_action, report) for action in settings.action]
         self._scored = [worker for worker in self._workers if worker.wants_score]
+        self._pictured = any(worker.wants_picture for worker in self._workers)
 
     @property
     def problem(self) -> str:
@@ -43,7 +45,8 @@ class ActionsSink(Sink):
 
     def change(self, change: LabelChange, frame: Frame | None = None, /) -> None:
         """Leave word of what is in force now."""
-        moment = Moment(change, self._cameras[change.camera], self._wall_clock(), frame)
+        photo = self._photos.of(change.camera, frame) if frame and self._pictured else None
+        moment = Moment(change, self._wall_clock(), photo)
         for worker in self._workers:
             worker.put(moment)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from device import config
 from device.events import LabelChange
-from device.frames import Frame
 from device.pipeline.duty import Duty
 from device.sinks.actions.performer import Occurrence
+from device.sinks.photos import Photo
 
 # How often an action with hours looks at the clock on the wall.
 _HOURS_S = 1.0
@@ -34,15 +34,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """A change of a camera's labels, as the loop's thread leaves it.
-
-    ``seen_by`` are the camera's settings, ``wall_at`` is in seconds since 1970.
-    """
+    """A change of a camera's labels as the loop leaves it; ``wall_at`` in seconds since 1970."""
 
     change: LabelChange
-    seen_by: config.Camera
     wall_at: float
-    frame: Frame | None = None
+    photo: Photo | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +159,7 @@ class Trigger:
             model=change.model,
             at=change.at,
             wall_at=moment.wall_at,
-            frame=moment.frame,
-            seen_by=moment.seen_by,
+            photo=moment.photo,
         )
 
     def _ending(self, held: _Held, at: float, moment: Moment | None = None) -> Occurrence:
@@ -179,5 +174,5 @@ class Trigger:
             active=change.active if change else held.began.active,
             at=at,
             wall_at=moment.wall_at if moment else self._wall_clock(),
-            frame=moment.frame if moment else None,
+            photo=moment.photo if moment else None,
         )

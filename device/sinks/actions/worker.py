@@ -42,6 +42,7 @@ class Worker:
         self._trigger = Trigger(settings, node)
         self._performer = open_action(settings, self._came)
         self.wants_score = self._performer.wants_score
+        self.wants_picture = self._performer.wants_picture
         # The loop's thread alone has this: the labels that it told of last, for each camera.
         self._told: dict[str, frozenset[str]] = {}
         self._ready = threading.Condition()
@@ -70,8 +71,8 @@ class Worker:
         ):
             return
         self._told[change.camera] = wanted
-        if not self._performer.wants_frame and moment.frame is not None:
-            moment = replace(moment, frame=None)
+        if not self.wants_picture and moment.photo is not None:
+            moment = replace(moment, photo=None)
         with self._ready:
             if len(self._moments) >= MAX_WAITING:
                 self._pass_over(change.camera)
