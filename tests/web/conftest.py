@@ -173,7 +173,8 @@ def open_view(
 
     def make(*cameras: config.Camera, **settings: Any) -> View:
         made = View(
-            config.Web(enabled=True, port=0, **settings), list(cameras or (config.Camera(),))
+            config.Web(enabled=True, **({"port": 0} | settings)),
+            list(cameras or (config.Camera(),)),
         )
         opened.append(made)
         return made

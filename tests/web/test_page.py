@@ -222,7 +222,30 @@ def test_it_says_when_the_device_has_gone(open_view: Open, open_page: OpenPage) 
     view.start()
     page = open_page(view.url)
     until(lambda: page.inner_text("#link") == "29.8 frames a second")
+    # A browser shows a picture once the next has begun.
+    until(lambda: (view.see(), page.evaluate("video.naturalWidth"))[1])
+    shape = page.evaluate("frame.getBoundingClientRect().toJSON()")
     view.sink.close()
+    until(lambda: page.inner_text("#link") == "no connection")
+    since = time.strftime("%H:%M")
+    assert page.inner_text("#label").startswith("no answer since ")
+    assert page.inner_text("#veil") == page.inner_text("#label")
+    assert since[:2] in page.inner_text("#label")
+    assert page.locator("#scores li").count() == 0
+    assert page.evaluate("controls.inert && teach.inert")
+    assert page.evaluate("frame.getBoundingClientRect().toJSON()") == shape
+    again = open_view(port=view.port)
+    again.start("cup")
+    until(lambda: page.inner_text("#label") == "cup", 20)
+    assert not page.evaluate("controls.inert || teach.inert")
+
+
+def test_it_says_when_a_device_has_fallen_silent(moving: View, open_page: OpenPage) -> None:
+    # As after a power cut: the connection stays open, and nothing comes. By this clock each event
+    # is eleven seconds after the one before.
+    page = open_page(moving.url)
+    until(lambda: page.inner_text("#label") == "espresso")
+    page.evaluate("(at => Date.now = () => at += 11000)(Date.now())")
     until(lambda: page.inner_text("#link") == "no connection")
 
 

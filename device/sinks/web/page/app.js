@@ -7,10 +7,12 @@ import { showTimeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const KEPT = 200;
+const SILENT_MS = 10000;
 
-const page = { state: null, camera: null, live: false };
+const page = { state: null, camera: null, live: false, gone: 0 };
 let source = null;
 let opened = 0;
+let heard = 0;
 
 function follow() {
   source = new EventSource("/api/events");
@@ -19,7 +21,7 @@ function follow() {
     state.changes.forEach((change) => (change.when = now - 1000 * change.age_s));
     state.log.forEach((line) => (line.when = now - 1000 * line.age_s));
     page.state = state;
-    page.live = true;
+    setLive(true);
     const names = state.cameras.map((camera) => camera.name);
     const wanted = decodeURIComponent(location.hash.slice(1));
     page.camera = names.includes(wanted) ? wanted : names[0];
@@ -48,16 +50,31 @@ function follow() {
     showLog(page);
   });
   source.onerror = () => {
-    page.live = false;
-    showLink(page);
-    hideVideo();
+    lose();
     // The browser tries again by itself, unless the device refused.
     if (source.readyState === EventSource.CLOSED) again();
   };
 }
 
+function lose() {
+  setLive(false);
+  showLink(page);
+  hideVideo();
+  if (page.state) showVerdict(page);
+}
+
+// What a device that does not answer said last is no longer so, and it takes no orders.
+function setLive(live) {
+  page.gone = live ? 0 : page.gone || Date.now();
+  page.live = live;
+  for (const id of ["controls", "teach"]) $(id).inert = !live;
+}
+
 function on(name, handle) {
-  source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+  source.addEventListener(name, (event) => {
+    heard = Date.now();
+    handle(JSON.parse(event.data));
+  });
 }
 
 async function again() {
@@ -125,6 +142,13 @@ function hideVideo() {
 
 // The device encodes pictures, and a browser keeps a connection, only for a page that is seen.
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : restart()));
+// A device whose plug was pulled ends no connection: it falls silent, which it never does for long.
+setInterval(() => {
+  if (!page.live || document.hidden || Date.now() - heard < SILENT_MS) return;
+  source.close();
+  lose();
+  again();
+}, 2000);
 // A page that comes back from the browser's cache has lost its streams.
 addEventListener("pageshow", (event) => event.persisted && restart());
 

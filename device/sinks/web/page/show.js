@@ -20,17 +20,17 @@ export function showLink({ state, camera, live }) {
   link.textContent = text;
 }
 
-export function showVerdict({ state, camera }) {
+export function showVerdict({ state, camera, gone }) {
   const view = state.cameras.find((one) => one.name === camera);
   const health = state.health?.cameras.find((one) => one.name === camera);
-  const why = notLooking(view, health);
+  const why = gone ? `no answer since ${clock(gone)}` : notLooking(view, health);
   const known = view.label !== null && !why;
   write($("label"), why || (view.label ?? "looking"));
   const seen = view.predictions.some((one) => one.label === view.label);
   $("label").dataset.sure = known && seen ? "yes" : "no";
   const since = view.since_s === null ? "" : `for ${span(view.since_s)}`;
   const facts = [`score ${view.score.toFixed(2)}`, since, health?.look].filter(Boolean);
-  write($("sure"), known ? facts.join(", ") : (health?.problem ?? ""));
+  write($("sure"), known ? facts.join(", ") : gone ? "" : (health?.problem ?? ""));
   showMoved(why ? "" : view.moved, view.moved_columns);
   showScores(why ? [] : view.predictions, view.label);
   showVeil(state, view, why);
@@ -89,7 +89,10 @@ function showVeil(state, view, why) {
   const frame = $("frame");
   frame.toggleAttribute("data-empty", empty);
   // As tall as the window allows, so that an upright picture leaves room for its label.
-  frame.style.maxWidth = empty ? "" : `calc(72vh * ${width / height})`;
+  if (!empty) {
+    frame.style.maxWidth = `calc(72vh * ${width / height})`;
+    frame.style.aspectRatio = `${width / height}`;
+  }
   const text = !state.pictures ? "Pictures are turned off" : why || (empty ? "waiting for the first picture" : "");
   write($("veil"), text);
   $("veil").hidden = !text;
@@ -128,6 +131,10 @@ export function showHealth({ state, camera }) {
   $("each-sink").replaceChildren(
     ...health.sinks.map((sink) => part(sink.name, sink.problem ? "bad" : "good", sink.problem || "works")),
   );
+}
+
+function clock(when) {
+  return new Date(when).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 }
 
 function rate(share) {
