@@ -122,7 +122,7 @@ def _show(options: argparse.Namespace) -> int:
 
     from device.inference.explain import explain
     from device.library import catalog
-    from device.pipeline.decider import nearest
+    from device.pipeline.words import nearest
 
     known = catalog.entries()
     if options.name not in known and not Path(options.name).exists():

@@ -64,6 +64,19 @@ class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.exit < self.enter:
             raise ValueError(f"Expected `exit` < `enter` ({self.enter:g}), met {self.exit:g}")
+        for name, own in self.label.items():
+            enter = self.enter if own.enter is None else own.enter
+            exit_ = self.exit if own.exit is None else own.exit
+            if not exit_ < enter:
+                raise ValueError(
+                    f"Expected `exit` < `enter` ({enter:g}) of label {name!r}, met {exit_:g}; "
+                    "what a label has not of its own is that of all"
+                )
+        if self.margin and self.mode == "any":
+            raise ValueError(
+                f'Expected `margin` of 0 with `mode` "any", met {self.margin:g}: '
+                "labels that come and go by themselves have no runner-up"
+            )
 
 
 class Teach(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,11 +26,12 @@ from device.frames import Frame, PixelFormat
 from device.health.meters import CameraMeter
 from device.library.catalog import Model
 from device.pipeline.classifier import Classifier, Scores, predictions
-from device.pipeline.decider import Decider, Decision
+from device.pipeline.decider import Decider
 from device.pipeline.gate import Gate, open_gates
 from device.pipeline.governor import governed_fps
 from device.pipeline.groups import Groups, groups_for
 from device.pipeline.motion import Area, Motion, MotionDetector
+from device.pipeline.rules import Decision
 from device.pipeline.samples import Sample, Samples
 from device.system.text import printable
 from device.teach.head import Head, HeadFile
@@ -39,9 +40,10 @@ from device.teach.head import Head, HeadFile
 _ABSENCES = (UNAVAILABLE, OFF_DUTY)
 _log = logging.getLogger("labelcam.node")
 
-# Of each frame, so many of the model's best labels go out: what the page, the window and a
-# recording hold. ``terminal.top`` may ask for more.
+# Of each frame, so many of the best words go out: what the page, the window and a recording hold.
+# ``terminal.top`` may ask for more. None is under the least but the very best.
 PREDICTIONS = 5
+_LEAST = 0.01
 
 
 class ChannelSettings(msgspec.Struct, frozen=True):
@@ -74,7 +76,8 @@ class ChannelSettings(msgspec.Struct, frozen=True):
                 model.name, "gives features alone, not labels; `labelcam teach add` gives it some"
             )
         decide = msgspec.structs.replace(self.decide, enter=controls.enter, exit=controls.exit)
-        return Decider(decide, names, self.groups(model, head))
+        # Of several cameras each may be told what another's model has; ``plan`` looks at them all.
+        return Decider(decide, names, self.groups(model, head), strict=False)
 
     def groups(self, model: Model, head: Head | None) -> Groups:
         """The groups in force: of the model's labels; what was taught says what it is already."""
@@ -118,6 +121,7 @@ class Channel:
         self._snapshot_due = False
         self._large_due = False
         self.samples = Samples()
+        self._told_faults = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -143,10 +147,13 @@ class Channel:
             scores = self._taught(self._head, scores)
         if self.samples.requested:
             self.samples.hand_out(self.classifier, frame)
-        decision = self._decider.update(scores, frame.captured_at)
+        decider = self._decider
+        decisions = decider.update(scores, frame.captured_at)
         if self._settings.teach.doubts:
-            held_s = decision.held_s if decision else None
-            self.samples.look_for_doubt(self.classifier, scores, held_s, frame)
+            held_s = [d.held_s for d in decisions if d.previous is not None or not d.on]
+            self.samples.look_for_doubt(self.classifier, decider.scores, held_s, frame)
+        if decider.faults and not self._told_faults:
+            self._tell_faults()
         decide_ms = (time.perf_counter() - scored) * 1e3
         now = time.monotonic()
         # A replay that runs faster than it was recorded is ahead of the clock.
@@ -156,18 +163,29 @@ class Channel:
         return Observation(
             camera=self.name,
             frame=frame,
-            predictions=predictions(self._names, scores, self._settings.predictions),
-            label=self._decider.label,
-            score=self._decider.score,
+            predictions=predictions(
+                decider.names, decider.scores, self._settings.predictions, _LEAST
+            ),
+            label=decider.label,
+            score=decider.score,
             stages=stages,
             latency_ms=latency_ms,
             at=now,
-            changes=(self._change(decision),) if decision else (),
-            active=self._active(),
+            changes=tuple(self._change(decision) for decision in decisions),
+            active=decider.active,
             snapshot=self._take_snapshot(frame),
             look=self._meter.look,
             moved=motion.blocks if (motion := self.motion(frame)) else None,
             scored=self._scored(scores) if self._settings.scores else None,
+        )
+
+    def _tell_faults(self) -> None:
+        """Say once of a model, or of what was taught, that its scores are none."""
+        self._told_faults = True
+        _log.warning(
+            "camera %s: %s gave scores that are no probabilities; they count as 0",
+            self.name,
+            self.model.name if self._head is None else "what was taught",
         )
 
     def _scored(self, scores: Scores) -> Scored:
@@ -264,6 +282,7 @@ class Channel:
         self._head = self._read_head()
         self._names = self._settings.names(model, self._head)
         self._decider = self._settings.decider(model, self._head, self.controls)
+        self._told_faults = False
         classifier.look_at(camera_with(self.camera, self.controls))
 
     def update_head(self) -> None:
@@ -277,6 +296,7 @@ class Channel:
             _log.warning("camera %s: %s; going on as before", self.name, error)
             return
         self._decider, self._head = decider, head
+        self._told_faults = False
         self._names = self._settings.names(self.model, head)
         known = "the labels of its model" if head is None else ", ".join(head.labels)
         _log.info("camera %s: knows %s", self.name, printable(known))
@@ -340,12 +360,9 @@ class Channel:
             held_s=decision.held_s,
             model=self.model.name,
             at=decision.at,
-            active=self._active(),
+            on=decision.on,
+            active=decision.active,
         )
-
-    def _active(self) -> tuple[str, ...]:
-        label = self._decider.label
-        return () if label in (None, self._settings.decide.unknown) else (label,)
 
     def _taught(self, head: Head, scores: Scores) -> Scores:
         taught = head.scores(self.classifier.features())

@@ -159,17 +159,28 @@ def decoding(tensor: Tensor) -> Scores | None:
     return (codes - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
 
 
-def predictions(names: Sequence[str], scores: Scores, count: int) -> tuple[Prediction, ...]:
-    """The best ``count`` of scores by these names, best first, ties in the order of the names."""
-    rows = top_rows(scores, count)
+def predictions(
+    names: Sequence[str], scores: Scores, count: int, least: float = 0.0
+) -> tuple[Prediction, ...]:
+    """The best ``count`` of scores by these names, best first, ties in the order of the names.
+
+    Those under ``least`` are left out, but for the very best.
+    """
+    rows = top_rows(scores, count, least)
     return tuple(Prediction(names[row], row, float(scores[row])) for row in rows)
 
 
-def top_rows(scores: Scores, count: int) -> Sequence[int]:
-    """Indices of the ``count`` greatest scores, greatest first, ties in index order."""
+def top_rows(scores: Scores, count: int, least: float = 0.0) -> Sequence[int]:
+    """Indices of the ``count`` greatest scores, greatest first, ties in index order.
+
+    None after the first is under ``least``.
+    """
     left = scores.copy()
-    rows = []
+    rows: list[int] = []
     for _ in range(min(count, scores.size)):
-        rows.append(int(left.argmax()))
-        left[rows[-1]] = -np.inf
+        row = int(left.argmax())
+        if rows and scores[row] < least:
+            break
+        rows.append(row)
+        left[row] = -np.inf
     return rows

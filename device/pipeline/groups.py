@@ -6,7 +6,7 @@ with the empty name holds classes that are no words: what a sensor says where th
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -87,15 +87,20 @@ class Rollup:
     in no group, in theirs. Labels of one name, of two models, are summed as well.
     """
 
-    def __init__(self, labels: Sequence[str], groups: Groups) -> None:
+    def __init__(
+        self, labels: Sequence[str], groups: Groups, without: Collection[str] = ()
+    ) -> None:
         """Prepare for scores in the order of ``labels``; labels of other models do not count.
 
-        A label file may list synonyms, as in ``tench, Tinca tinca``: the first one counts.
+        Those of ``without`` count nowhere. A label file may list synonyms, as in
+        ``tench, Tinca tinca``: the first one counts.
         Raises ConfigError where no label is left that is a word.
         """
         group_of = {member: name for name, members in groups.items() for member in members}
         rows: dict[str, list[int]] = {name: [] for name in groups}
         for row, label in enumerate(labels):
+            if label in without:
+                continue
             name = group_of.get(label, group_of.get(label.partition(",")[0], label))
             rows.setdefault(name, []).append(row)
         rows = {name: members for name, members in rows.items() if name and members}

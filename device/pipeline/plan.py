@@ -15,7 +15,7 @@ from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import PREDICTIONS, ChannelSettings, head_of, prove
 from device.pipeline.classifier import Classifier
-from device.pipeline.decider import nearest
+from device.pipeline.words import check_named, nearest
 
 
 class Plan(NamedTuple):
@@ -32,14 +32,20 @@ def plan(settings: config.Config) -> Plan:
     """
     shared = shared_settings(settings)
     models: dict[config.Model, Model] = {}
-    labels = {settings.decide.unknown}
+    labels, known = {settings.decide.unknown}, set[str]()
     for camera in settings.camera:
         chosen = model_of(settings, camera)
         if chosen not in models:
             models[chosen] = catalog.find(chosen.name, chosen.labels)
         model, controls = models[chosen], configured_controls(settings, camera)
         for stream in streams(camera):
-            labels.update(shared.decider(model, head_of(stream, model), controls).names)
+            decider = shared.decider(model, head_of(stream, model), controls)
+            labels.update(decider.names)
+            known |= decider.known
+        if model.labels:
+            # What was taught alone rules: settings of the model's own words rest, and are no error.
+            known |= shared.decider(model, None, controls).known
+    check_named(settings.decide, known)
     return Plan(models, frozenset(labels))
 
 
@@ -52,7 +58,9 @@ def check_words(settings: config.Config, labels: Collection[str]) -> None:
     ):
         for word in words:
             if word not in labels:
-                raise ConfigError(key, f"{word!r} is no label of the model{nearest(word, labels)}")
+                name = settings.decide.alias.get(word, "")
+                what = f"is called {name!r} here" if name else "is no label of the model"
+                raise ConfigError(key, f"{word!r} {what}{nearest(word, labels)}")
 
 
 def check_labels(settings: config.Config) -> Plan:

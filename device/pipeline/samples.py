@@ -1,6 +1,7 @@
 """Frames that are kept to learn from: the one that was asked for, and those that were in doubt."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -49,14 +50,14 @@ class Samples:
             sample.set_result(Sample(classifier.features(), frame))
 
     def look_for_doubt(
-        self, classifier: Classifier, scores: Scores, held_s: float | None, frame: Frame
+        self, classifier: Classifier, scores: Scores, held_s: Sequence[float], frame: Frame
     ) -> None:
-        """Keep a frame where two labels are close, or where one ended after ``held_s`` already."""
+        """Keep a frame where two labels are close, or where one ended, ``held_s`` long."""
         if frame.captured_at < self._doubt_due or not classifier.can_be_taught:
             return
         best = np.sort(scores)[-2:]
         is_close = float(best[-1] - best[0]) < _CLOSE
-        if is_close or (held_s is not None and held_s < _BRIEF_S):
+        if is_close or any(held < _BRIEF_S for held in held_s):
             self._doubt_due = frame.captured_at + _DOUBT_EVERY_S
             self._doubt = Sample(classifier.features(), frame)
 

@@ -85,13 +85,15 @@ class Head:
         ``features`` is float32 (features,), as the model gives them.
         """
         q = normalized(features, self.power) - self.mean
-        logits = self.weights @ q + self.bias
-        if self._distance(q, logits) > self.threshold:
-            return np.zeros(len(self.labels), np.float32)
-        logits *= np.float32(self.temperature)
-        logits -= logits.max()
-        np.exp(logits, out=logits)
-        return np.asarray(logits / logits.sum(), np.float32)
+        # Numbers of a strange head may be huge; the decider takes what comes of them as nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = self.weights @ q + self.bias
+            if self._distance(q, logits) > self.threshold:
+                return np.zeros(len(self.labels), np.float32)
+            logits *= np.float32(self.temperature)
+            logits -= logits.max()
+            np.exp(logits, out=logits)
+            return np.asarray(logits / logits.sum(), np.float32)
 
     def distance(self, features: Features) -> float:
         """The squared Mahalanobis distance to the nearest class; 0 where none can be told."""

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from device.config import Decide
 from device.errors import ConfigError
-from device.pipeline.decider import Decider, Decision, Scores
+from device.pipeline.decider import Decider
+from device.pipeline.rules import Decision
+from device.pipeline.words import Scores
 
 NAMES = ("cat", "dog", "cup")
 FRAME_S = 1 / 8  # exact in binary, so that holds end on a frame and not beside it
@@ -28,7 +30,13 @@ def row(*scores: float) -> Scores:
 
 def feed(decider: Decider, rows: Iterable[Scores], start: float = 0.0) -> list[Decision | None]:
     """What the decider says to frames that are FRAME_S apart."""
-    return [decider.update(scores, start + n * FRAME_S) for n, scores in enumerate(rows)]
+    return [said(decider, scores, start + n * FRAME_S) for n, scores in enumerate(rows)]
+
+
+def said(decider: Decider, scores: Scores, at: float) -> Decision | None:
+    """The one change of a frame, if any."""
+    (decision,) = decider.update(scores, at) or (None,)
+    return decision
 
 
 def labels(decisions: Sequence[Decision | None]) -> list[str | None]:
@@ -45,7 +53,7 @@ def test_a_label_becomes_active_after_min_frames() -> None:
     assert feed(decider, [CAT] * 5) == [
         None,
         None,
-        Decision("cat", float(CAT[0]), None, 2 * FRAME_S, 2 * FRAME_S),
+        Decision("cat", float(CAT[0]), None, 2 * FRAME_S, 2 * FRAME_S, active=("cat",)),
         None,
         None,
     ]
@@ -138,16 +146,16 @@ def test_a_lost_camera_leaves_no_label_behind() -> None:
     assert decider.label is None
     assert decider.score == 0.0
     said = feed(decider, [DOG] * 2, start=12)
-    assert said == [None, Decision("dog", float(DOG[1]), None, 2.125, 12.125)]
+    assert said == [None, Decision("dog", float(DOG[1]), None, 2.125, 12.125, active=("dog",))]
 
 
 def test_a_clock_that_jumps_back_neither_blocks_nor_releases_a_label() -> None:
     decider = Decider(settings(min_hold_s=1.0, smoothing_s=0.01), NAMES)
     decider.update(CAT, 1e9)
-    assert decider.update(DOG, 5.0) is None
-    assert decider.update(DOG, 5.0) is None
-    assert decider.update(DOG, 5.75) is None
-    decision = decider.update(DOG, 6.0)
+    assert said(decider, DOG, 5.0) is None
+    assert said(decider, DOG, 5.0) is None
+    assert said(decider, DOG, 5.75) is None
+    decision = said(decider, DOG, 6.0)
     assert decision is not None
     assert (decision.label, decision.held_s) == ("dog", 1.0)
 
@@ -184,6 +192,11 @@ IMAGENET_LIKE = ("tabby", "tiger cat", "Egyptian cat", "espresso", "black-and-go
     [
         (
             {"allow": ("cat",)},
+            "decide.allow: 'cat' is no label of the model but an everyday word; "
+            'set decide.groups = "everyday"',
+        ),
+        (
+            {"allow": ("cat",), "groups": ""},
             "decide.allow: 'cat' is no label of the model; "
             "did you mean 'tiger cat' or 'Egyptian cat'?",
         ),
@@ -263,7 +276,7 @@ def test_changes_chain_and_name_only_what_may_be_named(
     decider = Decider(decide, ALL)
     label, changed_at = None, 0.0
     for scores, at in frames:
-        decision = decider.update(scores, at)
+        decision = said(decider, scores, at)
         if decision is None:
             assert decider.label == label
             continue
@@ -293,9 +306,9 @@ def test_nothing_changes_while_scores_are_between_exit_and_enter(
     last = frames[-1][1]
     between = np.full(len(ALL), (decide.enter + decide.exit) / 2, np.float32)
     # The average reaches the band within this step; only then is it held there.
-    settle = decider.update(between, last + 1000)
+    settle = said(decider, between, last + 1000)
     label = settle.label if settle else decider.label
-    assert [decider.update(between, last + 1000 + n) for n in range(1, 20)] == [None] * 19
+    assert [said(decider, between, last + 1000 + n) for n in range(1, 20)] == [None] * 19
     assert decider.label == label
 
 
@@ -310,7 +323,7 @@ def test_only_differences_of_time_matter(
 ) -> None:
     here, there = Decider(decide, ALL), Decider(decide, ALL)
     for scores, at in frames:
-        one, other = here.update(scores, at), there.update(scores, at + offset)
+        one, other = said(here, scores, at), said(there, scores, at + offset)
         assert (one is None) == (other is None)
         if one and other:
             assert (one.label, one.score, one.previous, one.held_s) == (
@@ -347,7 +360,7 @@ def test_no_clock_is_too_wild(
 ) -> None:
     decider = Decider(decide, ALL)
     for (scores, _), at in zip(frames, times, strict=False):
-        decision = decider.update(scores, at)
+        decision = said(decider, scores, at)
         assert decision is None or decision.held_s >= 0
         assert 0 <= decider.score <= 1 + 1e-6
 
@@ -357,15 +370,15 @@ def test_a_steady_picture_is_decided_once_and_for_its_best_label(
     decide: Decide, scores: tuple[float, ...]
 ) -> None:
     decider = Decider(decide, ALL)
-    said = [d for d in (decider.update(row(*scores), n / 8) for n in range(40)) if d]
+    told = [d for d in (said(decider, row(*scores), n / 8) for n in range(40)) if d]
     over = [
         (score, -index, name)
         for index, (name, score) in enumerate(zip(ALL, scores, strict=True))
         if name not in decide.deny and score >= decide.enter
     ]
     expected = max(over)[2] if over else "unknown"
-    assert [d.label for d in said] == [expected]
-    assert said[0].at == (decide.min_frames - 1) / 8
+    assert [d.label for d in told] == [expected]
+    assert told[0].at == (decide.min_frames - 1) / 8
 
 
 def steady_after(decider: Decider, scores: Sequence[Scores]) -> list[bool]:
@@ -418,7 +431,7 @@ def test_frames_that_are_skipped_weigh_nothing() -> None:
         for decider, decisions in zip((always, gated), told, strict=True):
             if decider is gated and skips:
                 decider.skip(number * FRAME_S)
-            elif decision := decider.update(scores, number * FRAME_S):
+            elif decision := said(decider, scores, number * FRAME_S):
                 decisions.append(decision)
     assert [(d.label, d.at) for d in told[0]] == [(d.label, d.at) for d in told[1]]
     assert len(told[0]) == 2

@@ -140,8 +140,7 @@ def test_a_decider_with_groups_reports_words() -> None:
     scores = np.zeros(1000, np.float32)
     # No breed is at 0.5, and "dog" is at 0.6.
     scores[[151, 160, 200]] = 0.2
-    decision = decider.update(scores, 0.0)
-    assert decision is not None
+    (decision,) = decider.update(scores, 0.0)
     assert (decision.label, round(decision.score, 3)) == ("dog", 0.6)
 
 
@@ -153,15 +152,24 @@ def test_allow_and_deny_name_words(key: str, reported: str) -> None:
     scores = np.zeros(1000, np.float32)
     scores[[LABELS.index("cab"), LABELS.index("convertible")]] = 0.4
     scores[LABELS.index("zebra")] = 0.1
-    decision = decider.update(scores, 0.0)
-    assert decision is not None
+    (decision,) = decider.update(scores, 0.0)
     assert decision.label == reported
 
 
 def test_a_class_that_went_up_in_a_group_cannot_be_allowed() -> None:
     settings = Decide(groups="everyday", allow=("tabby",))
-    with pytest.raises(ConfigError, match="'tabby' is no label of the model"):
+    with pytest.raises(ConfigError, match="'tabby' counts as 'cat' here; name that, or set"):
         Decider(settings, LABELS, groups_for(settings, EMBEDDED))
+
+
+def test_a_class_that_is_denied_does_not_count_in_its_word() -> None:
+    settings = Decide(groups="everyday", smoothing_s=0, min_frames=1, deny=("espresso",))
+    decider = Decider(settings, LABELS, groups_for(settings, EMBEDDED))
+    assert "cup" in decider.names
+    scores = np.zeros(1000, np.float32)
+    scores[LABELS.index("espresso")] = 0.9
+    (decision,) = decider.update(scores, 0.0)
+    assert (decision.label, decision.score) == ("unknown", 0.0)
 
 
 def test_groups_of_ones_own(tmp_path: Path) -> None:
