@@ -18,6 +18,7 @@
     ├── SinkError               RuntimeError: a way out that cannot be used
     │   └── OutputClosed        whoever read our output has gone; ends a run quietly
     ├── ActionError             RuntimeError: an action that could not be done
+    ├── HistoryError            RuntimeError: a history that is not there or cannot be read
     ├── CommandError            ValueError: an order to the running device that is refused
     ├── TeachError              ValueError: something that cannot be taught
     │   └── HeadError           a taught head that cannot be used
@@ -132,6 +133,10 @@ class ActionError(LabelcamError, RuntimeError):
     def __init__(self, action: str, problem: str) -> None:
         super().__init__(f"action {action}: {problem}")
         self.problem = problem
+
+
+class HistoryError(LabelcamError, RuntimeError):
+    """A history that is not there, or cannot be read."""
 
 
 class CommandError(LabelcamError, ValueError):

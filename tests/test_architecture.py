@@ -20,6 +20,7 @@ LAYERS = (
     ("inference",),
     ("cameras",),
     ("library",),
+    ("history",),
     ("health",),
     ("recordings",),
     ("system",),

@@ -1,5 +1,6 @@
 """The ways out: a module each, and a line each in the table that opens them."""
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
@@ -8,6 +9,12 @@ from typing import NamedTuple
 from device import config
 from device.events import Sink
 from device.sinks.outlet import Outlet, Run
+
+
+def history_is_on(settings: config.Config) -> bool:
+    """Whether the history is kept: ``auto`` is under the service, which has a place for it."""
+    enabled = settings.history.enabled
+    return "NOTIFY_SOCKET" in os.environ if enabled == "auto" else enabled
 
 
 class Kind(NamedTuple):
@@ -32,6 +39,7 @@ KINDS = {
     "window": Kind("device.sinks.window", spare=True),
     "mqtt": Kind("device.sinks.mqtt"),
     "snapshots": Kind("device.sinks.snapshots", spare=True),
+    "history": Kind("device.sinks.history", spare=True, on=history_is_on),
     "action": Kind("device.sinks.actions", on=lambda settings: bool(settings.action)),
 }
 

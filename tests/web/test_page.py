@@ -222,8 +222,12 @@ def test_it_says_when_the_device_has_gone(open_view: Open, open_page: OpenPage) 
     view.start()
     page = open_page(view.url)
     until(lambda: page.inner_text("#link") == "29.8 frames a second")
-    # A browser shows a picture once the next has begun.
-    until(lambda: (view.see(), page.evaluate("video.naturalWidth"))[1])
+
+    def shows_a_picture() -> object:
+        view.see()  # a browser shows one once the next has begun
+        return page.evaluate("video.naturalWidth")
+
+    until(shows_a_picture)
     shape = page.evaluate("frame.getBoundingClientRect().toJSON()")
     view.sink.close()
     until(lambda: page.inner_text("#link") == "no connection")
