@@ -33,6 +33,7 @@ class Kind(NamedTuple):
 
 # By their sections of the configuration, in the order in which they are called.
 KINDS = {
+    "feed": Kind("device.sinks.feed", spare=True),
     "jsonl": Kind("device.sinks.jsonl"),
     "terminal": Kind("device.sinks.terminal"),
     "web": Kind("device.sinks.web", spare=True),
