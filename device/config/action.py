@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from device.config import hours
-from device.config.values import Seconds
+from device.config import hours, message
+from device.config.values import FilePath, Seconds
 
 Target = Annotated[int, Meta(ge=0, le=999)] | str
 
@@ -17,6 +17,13 @@ _OF_KIND = {
     "active_low": ("gpio",),
     "timeout_s": ("command",),
     "at_once": ("command",),
+    "template": ("webhook",),
+    "secret_file": ("webhook", "apprise"),
+    "ca_file": ("webhook",),
+    "keep_h": ("webhook",),
+    "message": ("webhook", "apprise"),
+    "message_off": ("webhook", "apprise"),
+    "snapshot": ("webhook", "apprise"),
 }
 
 
@@ -42,6 +49,15 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active_low: bool | None = None
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     at_once: Annotated[int, Meta(ge=1, le=16)] | None = None
+    template: Literal["json", "ntfy", "slack", "discord", "telegram", "home-assistant"] | None = (
+        None
+    )
+    secret_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    keep_h: Annotated[float, Meta(ge=0.01, le=720)] | None = None
+    message: Annotated[str, Meta(max_length=1000)] | None = None
+    message_off: Annotated[str, Meta(max_length=1000)] | None = None
+    snapshot: bool | None = None
 
     def __post_init__(self) -> None:
         for text in self.hours:
@@ -53,6 +69,8 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
         if not (self.targets(on=True) or self.targets(on=False)):
             raise ValueError("Expected `on`, `off` or both, met neither")
+        for key in ("message", "message_off"):
+            message.check(key, getattr(self, key) or "")
         if self.pwm and self.pulse_s:
             raise ValueError("Expected `pwm` or `pulse_s`, not both")
 

@@ -16,6 +16,11 @@ def iso(seconds: float) -> str:
     return stamp.replace("+00:00", "Z")
 
 
+def seconds(stamp: str) -> float:
+    """Seconds since 1970 of a moment that ``iso`` wrote."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
 def change_fields(change: LabelChange, at: float) -> dict[str, Any]:
     """The change's fields, its numbers rounded, and ``at``, wall time in seconds, as ISO 8601."""
     return {

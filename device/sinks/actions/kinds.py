@@ -11,6 +11,7 @@ from device.sinks.actions.performer import Performer, Report
 KINDS = {
     "gpio": "device.sinks.actions.gpio",
     "command": "device.sinks.actions.command",
+    "webhook": "device.sinks.actions.webhook",
 }
 
 

@@ -65,12 +65,14 @@ class Performer:
     ``wants_picture``: occurrences bring one. ``wants_score``: ``update`` is called while a
     label is in force. ``ends_at_close``: a label that is in force when the run ends gets its
     ``end``, since what was switched on would stay on; not for what only sends messages.
+    ``problem`` is why what was taken is not done yet, empty where all is or nothing went wrong.
     """
 
     at_once = 1
     wants_picture = False
     wants_score = False
     ends_at_close = True
+    problem = ""
 
     def open(self) -> None:
         """Get what it needs: before the first of the other calls, and again after a failure."""
@@ -84,6 +86,14 @@ class Performer:
 
     def end(self, occurrence: Occurrence) -> str | None:
         """Do what is to be done when a label ends; as ``begin``."""
+
+    def rehearse(self, occurrence: Occurrence) -> str:
+        """Do it once, for somebody who waits for it; returns what was done in a few words.
+
+        After ``open``. What is done later otherwise is done now, and not again where it fails.
+        """
+        done = self.begin(occurrence) if occurrence.on else self.end(occurrence)
+        return done or ""
 
     def update(self, occurrence: Occurrence) -> None:
         """Take the score of a label that is in force."""

@@ -40,8 +40,8 @@ class ActionsSink(Sink):
 
     @property
     def problem(self) -> str:
-        """The first action that was not done the last time, and why; else empty."""
-        return next((f"{w.name}: {w.problem}" for w in self._workers if w.problem), "")
+        """The first action that was not done the last time, or is not yet, and why; else empty."""
+        return next((f"{w.name}: {w.trouble}" for w in self._workers if w.trouble), "")
 
     def change(self, change: LabelChange, frame: Frame | None = None, /) -> None:
         """Leave word of what is in force now."""

@@ -60,6 +60,11 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def trouble(self) -> str:
+        """Why it was not done the last time, or is not done yet; empty where nothing is wrong."""
+        return self.problem or self._performer.problem
+
     # What the loop's thread calls.
 
     def put(self, moment: Moment) -> None:
