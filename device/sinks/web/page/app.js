@@ -2,6 +2,7 @@
 import { order } from "./command.js";
 import { watchControls, showControls } from "./controls.js";
 import { showHealth, showLink, showLog, showVerdict } from "./show.js";
+import { showSnapshots, watchSnapshots } from "./snapshots.js";
 import { showTeach, watchTeach } from "./teach.js";
 import { showTimeline } from "./timeline.js";
 
@@ -35,8 +36,8 @@ function follow() {
     page.state.cameras = cameras;
     showVerdict(page);
   });
-  on("health", ({ cameras, health }) => {
-    Object.assign(page.state, { cameras, health });
+  on("health", (part) => {
+    Object.assign(page.state, part);
     showAll();
   });
   on("change", (change) => {
@@ -99,6 +100,7 @@ function showAll() {
   showVerdict(page);
   showControls(page);
   showTeach();
+  showSnapshots();
   showTimeline(page);
   showHealth(page);
   showLog(page);
@@ -154,4 +156,5 @@ addEventListener("pageshow", (event) => event.persisted && restart());
 
 watchControls(page, order);
 watchTeach(page);
+watchSnapshots(page);
 follow();

@@ -7,12 +7,12 @@ export async function order(camera, key, value) {
 }
 
 // What the device answers, or null where it refuses.
-export async function post(path, body) {
+export async function post(path, body, method = "POST") {
   let problem = "The device does not answer.";
   let found = null;
   try {
     const answer = await fetch(path, {
-      method: "POST",
+      method,
       headers: { "Content-Type": "application/json", "X-Labelcam": "1" },
       body: JSON.stringify(body),
     });
