@@ -27,6 +27,7 @@ COMMANDS = (
     "teach",
     "bench",
     "record",
+    "history",
     "models",
     "web",
     "doctor",

@@ -23,7 +23,7 @@ FOOTAGE = ROOT / "models" / "footage"
 TEACH = "--own --config --set --model --lessons"
 # Every command, with what its help lists beside --help and --verbose.
 HELP = {
-    "": "run classify teach bench record models web doctor config mqtt --version",
+    "": "run classify teach bench record history models web doctor config mqtt --version",
     "run": "--source --config --set --frames",
     "classify": "FILE --model --labels --top --json",
     "teach": "add capture list remove rename undo test export import forget-pictures",
@@ -40,6 +40,7 @@ HELP = {
     "bench": "--source --config --model --labels --threads --runtime --seconds --pace --json "
     "--write --against",
     "record": "OUT --for --source --config --set --lossless --max-mb",
+    "history": "--own --json --since --until --label --camera --by --actions --gaps --csv --limit",
     "models": "list show fetch verify remove",
     "models list": "--own --config",
     "models show": "NAME-or-FILE --labels",
