@@ -33,6 +33,7 @@ COMMANDS = (
     "doctor",
     "config",
     "mqtt",
+    "action",
 )
 # What a write to stdout meets; all other files are written by those who name them.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

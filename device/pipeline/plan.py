@@ -55,6 +55,7 @@ def check_words(settings: config.Config, labels: Collection[str]) -> None:
     for key, words in (
         ("mqtt.watch", mqtt.watch if mqtt.enabled else ()),
         ("snapshots.labels", snapshots.labels if snapshots.enabled else ()),
+        *((f"action.{action.name}.labels", action.labels) for action in settings.action),
     ):
         for word in words:
             if word not in labels:

@@ -23,7 +23,7 @@ FOOTAGE = ROOT / "models" / "footage"
 TEACH = "--own --config --set --model --lessons"
 # Every command, with what its help lists beside --help and --verbose.
 HELP = {
-    "": "run classify teach bench record history models web doctor config mqtt --version",
+    "": "run classify teach bench record history models web doctor config mqtt action --version",
     "run": "--source --config --set --frames",
     "classify": "FILE --model --labels --top --json",
     "teach": "add capture list remove rename undo test export import forget-pictures",
@@ -56,6 +56,9 @@ HELP = {
     "mqtt": "check forget",
     "mqtt check": "--own --config --set",
     "mqtt forget": "--own --config --set",
+    "action": "list test",
+    "action list": "--own --config --set --json",
+    "action test": "NAME --own --config --set --label --camera --off --for",
 }
 
 

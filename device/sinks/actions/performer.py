@@ -90,8 +90,10 @@ class Performer:
     def rehearse(self, occurrence: Occurrence) -> str:
         """Do it once, for somebody who waits for it; returns what was done in a few words.
 
-        After ``open``. What is done later otherwise is done now, and not again where it fails.
+        Without ``open``, which may take what a running labelcam has. What is done later otherwise
+        is done now, and not again where it fails.
         """
+        self.open()
         done = self.begin(occurrence) if occurrence.on else self.end(occurrence)
         return done or ""
 
