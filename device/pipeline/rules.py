@@ -10,6 +10,9 @@ import numpy as np
 from device.config import Decide
 from device.pipeline.words import Scores, Thresholds
 
+# Two labels that are as good would be the label by turns, many times a second.
+_BETTER = 0.1
+
 
 class Decision(msgspec.Struct, frozen=True):
     """A label that began, or ended (``on`` is False), at ``at``; ``active`` are those since.
@@ -220,7 +223,7 @@ class AnyLabel(Rule):
         # What begins goes before what ends, lest there be nothing in between.
         decisions = [self._begin(int(row), at) for row in sorted(begins, key=self._rank)]
         decisions += [self._end(int(row), at) for row in ends]
-        self._rows.sort(key=self._rank)
+        self._sort()
         if self._rows:
             self.label = self._names[self._rows[0]]
         elif self.label is not None or self._idle >= self._settings.min_frames:
@@ -229,6 +232,14 @@ class AnyLabel(Rule):
             if first:
                 decisions.append(Decision(self.label, self.score, None, at - self._since, at))
         return tuple(decisions)
+
+    def _sort(self) -> None:
+        """Put the best first; the one that was it stays while no other is better by far."""
+        leader = next((row for row in self._rows if self._names[row] == self.label), None)
+        self._rows.sort(key=self._rank)
+        if leader is not None and self._scores[self._rows[0]] - self._scores[leader] < _BETTER:
+            self._rows.remove(leader)
+            self._rows.insert(0, leader)
 
     def _rank(self, row: int) -> tuple[float, int]:
         return -float(self._scores[row]), int(row)
@@ -247,10 +258,10 @@ class AnyLabel(Rule):
     def _begin(self, row: int, at: float) -> Decision:
         first = self.label is None
         held_s = at - self._since if first else 0.0
-        self.label = self._names[row]
         self._on[row], self._began[row], self._under[row] = True, at, 0
         self._rows.append(row)
-        self._rows.sort(key=self._rank)
+        self._sort()
+        self.label = self.active[0]
         score = float(self._scores[row])
         return Decision(self._names[row], score, None, held_s, at, active=self.active)
 

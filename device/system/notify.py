@@ -70,7 +70,7 @@ class Service:
         # Without a watchdog only the status is sent, as often as with the usual one.
         self._watchdog_s = max(given_s, wanted_s) if given_s else _USUAL_S
         self._ready = False
-        self._labels: dict[str, tuple[str | None, float]] = {}
+        self._labels: dict[str, tuple[str | None, float, tuple[str, ...]]] = {}
         self._work = 0
         self._worked = False
         self._fed_at = float("-inf")
@@ -80,7 +80,8 @@ class Service:
     def classified(self, observation: Observation) -> None:
         """A frame is finished."""
         if self.active:
-            self._labels[observation.camera] = (observation.label, observation.score)
+            seen = observation.label, observation.score, observation.active
+            self._labels[observation.camera] = seen
 
     def report(self, health: DeviceHealth) -> None:
         """Between two frames, about once a second: how the device is."""
@@ -93,7 +94,7 @@ class Service:
         feeds = self._worked and self._clock() - self._fed_at >= self._watchdog_s / 3
         # What changes with every frame is only shown anew when something else is sent.
         shown = (
-            {name: label for name, (label, _) in self._labels.items()},
+            {name: sorted(active) or label for name, (label, _, active) in self._labels.items()},
             [(c.state, c.problem, c.controls, c.look == "off duty") for c in health.cameras],
             [other.problem for c in health.cameras for other in c.beside],
             health.sinks,
@@ -133,7 +134,7 @@ class Service:
         words = [f"the new configuration is refused: {self._refusal}" * bool(self._refusal)]
         for camera in health.cameras:
             name = f"{camera.name}: " * (len(health.cameras) > 1)
-            label, score = self._labels.get(camera.name, (None, 0.0))
+            label, score, active = self._labels.get(camera.name, (None, 0.0, ()))
             if camera.state != "live":
                 words.append(f"{name}camera {camera.state} {camera.problem}".rstrip())
             elif camera.controls and not camera.controls.enabled:
@@ -142,6 +143,8 @@ class Service:
                 words.append(f"{name}off duty")
             else:
                 seen = f"{label} {score:.2f}" if label else "no label yet"
+                if others := [other for other in active if other != label]:
+                    seen += f" with {', '.join(others)}"
                 words.append(f"{name}{seen}, {camera.fps:.1f} frames/s")
         interpreter = health.interpreter
         backend = interpreter.delegate if interpreter.operators_delegated else "no delegate"

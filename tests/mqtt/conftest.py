@@ -168,6 +168,7 @@ class Rig:
         self,
         watched: tuple[str, ...] = (),
         make_outbox: Callable[[Path, Limits], Outbox] = Outbox,
+        nothing: str = "unknown",
         **settings: Any,
     ) -> MqttSink:
         self.settings = msgspec.structs.replace(self.settings, **settings)
@@ -178,6 +179,7 @@ class Rig:
                 self.device,
                 Photos(self.snapshots, self.cameras, self.device),
                 watched,
+                nothing=nothing,
                 state=self.state,
                 make_outbox=make_outbox,
             )

@@ -261,7 +261,7 @@ def test_labels_in_templates_are_quoted() -> None:
     template = entities()[f"front-door-is-{slug(LABELS[1], 'label')}"]["value_template"]
     assert template == (
         "{{ None if value_json.label == 'off-duty' "
-        r"else 'ON' if value_json.label == 'it\'s a dog' else 'OFF' }}"
+        r"else 'ON' if 'it\'s a dog' in value_json.active else 'OFF' }}"
     )
 
 

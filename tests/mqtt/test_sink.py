@@ -114,8 +114,27 @@ def test_off_duty_is_a_label_of_a_live_camera(rig: Rig, listener: Listener) -> N
     # Neither on nor off while nobody looks.
     assert components["camera-is-cat"]["value_template"] == (
         "{{ None if value_json.label == 'off-duty' "
-        "else 'ON' if value_json.label == 'cat' else 'OFF' }}"
+        "else 'ON' if 'cat' in value_json.active else 'OFF' }}"
     )
+
+
+def test_of_many_labels_the_state_has_all_that_are_in_force(rig: Rig, listener: Listener) -> None:
+    rig.open(nothing="nobody")
+    rig.report()
+    rig.change("cat", previous=None, active=("cat",))
+    rig.change("dog", previous=None, active=("cat", "dog"))
+    rig.change("cat", previous=None, on=False, active=("dog",))
+    rig.change("dog", previous=None, on=False, active=())
+    listener.wait(lambda: any(m.json["label"] == "nobody" for m in listener.of("/state")))
+    last = listener.of("/state")[-1].json
+    assert (last["label"], last["active"]) == ("nobody", [])
+    events = [(m.json["label"], m.json["on"], m.json["active"]) for m in listener.of("/event")]
+    assert events == [
+        ("cat", True, ["cat"]),
+        ("dog", True, ["cat", "dog"]),
+        ("cat", False, ["dog"]),
+        ("dog", False, []),
+    ]
 
 
 def test_health_tells_how_the_device_is(rig: Rig, listener: Listener) -> None:

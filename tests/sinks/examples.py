@@ -40,7 +40,8 @@ def observation(
 ) -> Observation:
     predictions = tuple(Prediction(name, n, s) for n, (name, s) in enumerate(scores.items()))
     stages = StageTimes(preprocess_ms=0.4, invoke_ms=10.0, postprocess_ms=0.1)
-    return Observation(camera, FRAME, predictions, label, score, stages, 12.0, at)
+    active = () if label in (None, "unknown") else (label,)
+    return Observation(camera, FRAME, predictions, label, score, stages, 12.0, at, active=active)
 
 
 def change(**different: Any) -> LabelChange:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 
 from device.events import OFF_DUTY, Observation, SinkHealth
 from device.sinks.terminal.dashboard import Dashboard
@@ -21,6 +22,8 @@ from tests.sinks.examples import (
     device_health,
     observation,
 )
+
+BOLD = Style(bold=True)
 
 
 def dashboard(*observations: Observation, glyphs: Glyphs = UNICODE, top: int = 5) -> Dashboard:
@@ -44,7 +47,7 @@ def segment(shown: Dashboard, wanted: str) -> Segment:
 
 def test_eighty_columns() -> None:
     shown = dashboard(observation())
-    shown.changes["camera"] = change()
+    shown.change(change())
     shown.log.append("  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)")
     for score in (0.0, 0.5, 1.0):
         shown.observations["camera"] = observation(score=score)
@@ -192,13 +195,27 @@ def test_outside_its_hours_a_camera_shows_no_label() -> None:
     shown = dashboard(observation(), observation(camera="door"), glyphs=ASCII)
     shown.health = device_health(camera_health(), camera_health(name="door"))
     for camera in ("camera", "door"):
-        shown.changes[camera] = change(camera=camera, label=OFF_DUTY, score=0.0)
+        shown.change(change(camera=camera, label=OFF_DUTY, score=0.0))
     lines = text(shown)
     assert "  door  off duty" in lines
     assert lines[2] == "   off duty"
     assert "espresso" not in "".join(lines)
     shown.observations.clear()
     assert text(shown)[2] == "   off duty"
+
+
+def test_of_many_labels_all_that_are_in_force_are_shown() -> None:
+    both = msgspec.structs.replace(observation(), active=("espresso", "cup"))
+    shown = dashboard(both, msgspec.structs.replace(both, camera="door"), glyphs=ASCII)
+    shown.change(change(at=3.2))
+    shown.change(change(label="cup", active=("espresso", "cup"), previous=None, at=5.0))
+    lines = text(shown)
+    assert lines[2:4] == ["   espresso + cup", "  0.90  for 4.5 s"]
+    assert any(line.startswith("  door  espresso + cup 0.90") for line in lines)
+    bold = [s.text.strip() for line in shown.lines(80, 24)[4:] for s in line if s.style == BOLD]
+    assert bold[:4] == ["espresso", "0.94", "cup", "0.03"]
+    shown.change(change(label="cup", on=False, active=("espresso",), previous=None, at=6.0))
+    assert text(shown)[3] == "  0.90  for 4.5 s"
 
 
 def test_what_limits_the_rate_is_said() -> None:

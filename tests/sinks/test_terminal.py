@@ -289,6 +289,18 @@ def test_plain_lines() -> None:
     )
 
 
+def test_plain_lines_of_labels_that_come_and_go_by_themselves() -> None:
+    sink, out, _file = plain()
+    sink.change(change(label="cat", previous=None, at=100.0, active=("cat",)))
+    sink.change(change(label="dog", previous=None, at=101.0, active=("cat", "dog")))
+    sink.change(change(label="cat", previous=None, at=103.0, on=False, held_s=3.0, active=("dog",)))
+    assert out.getvalue().decode() == (
+        "  0.0 s  camera  cat 0.93\n"
+        "  1.0 s  camera  dog 0.93 with cat\n"
+        "  3.0 s  camera  cat ended (3.0 s)\n"
+    )
+
+
 def test_plain_lines_are_literal_and_of_one_line() -> None:
     sink, out, _file = plain(encoding="ascii")
     sink.change(change(label="[red]\x1b[2J\ncafé", previous=None, at=103.2))

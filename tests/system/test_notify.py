@@ -249,6 +249,19 @@ def test_the_status_is_a_line_for_people(manager: Manager, state: DeviceHealth, 
     assert manager.heard()["STATUS"] == words
 
 
+def test_the_status_names_all_labels_that_are_in_force(manager: Manager) -> None:
+    told = service(manager, Clock())
+    told.classified(msgspec.structs.replace(seen(), active=("cat", "dog")))
+    told.report(snapshot(health()))
+    assert manager.heard()["STATUS"].startswith("cat 0.88 with dog, ")
+    # Which of them is the best is no news.
+    told.classified(msgspec.structs.replace(seen("dog"), active=("dog", "cat")))
+    told.report(snapshot(health()))
+    told.classified(msgspec.structs.replace(seen("dog"), active=("dog",)))
+    told.report(snapshot(health()))
+    assert "with" not in manager.heard()["STATUS"]
+
+
 def test_the_status_is_sent_when_it_changed(manager: Manager) -> None:
     told = service(manager, Clock())
     told.classified(seen())

@@ -78,14 +78,20 @@ class View:
         self._connections: list[socket.socket] = []
         self.photo = footage("coffee")
 
-    def see(self, label: str = "espresso", camera: str = "camera", **more: Any) -> None:
+    def see(
+        self,
+        label: str = "espresso",
+        camera: str = "camera",
+        active: tuple[str, ...] = (),
+        **more: Any,
+    ) -> None:
         """Let the camera see a new frame of the coffee."""
         pixels = self.photo.pixels.copy()
         frame = Frame(
             pixels, self.photo.format, pixels.shape[1], pixels.shape[0], 0, time.monotonic()
         )
         seen = observation(label, camera=camera, at=time.monotonic(), **more)
-        self.sink.observe(_with(seen, frame=frame))
+        self.sink.observe(_with(seen, frame=frame, active=active or seen.active))
 
     def start(self, label: str = "espresso") -> None:
         """Let everything be well: a label, a frame and a report."""

@@ -87,6 +87,41 @@ def test_pictures_move_and_a_label_appears(
     keep(page, f"page-{name}")
 
 
+def test_labels_that_come_and_go_by_themselves_are_all_shown(
+    view: View, open_page: OpenPage
+) -> None:
+    begun = time.monotonic() - 50
+    for label, at, on, active in (
+        ("espresso", 0, True, ("espresso",)),
+        ("cup", 10, True, ("espresso", "cup")),
+        ("espresso", 20, False, ("cup",)),
+        ("espresso", 35, True, ("cup", "espresso")),
+    ):
+        view.sink.change(
+            change(label=label, on=on, active=active, previous=None, at=begun + at, held_s=20.0)
+        )
+    view.see(active=("espresso", "cup"))
+    view.sink.report(device_health(camera_health(controls=CONTROLS)))
+    page = open_page(view.url, DESKTOP)
+    until(lambda: page.inner_text("#label") == "espresso + cup")
+    assert page.locator("#scores li[data-active] .name").all_inner_texts() == ["espresso", "cup"]
+    until(lambda: page.locator("#band i").count() == 3)
+    # The cup is there all the time, in a lane of its own.
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#band i')]"
+        ".map((i) => [i.title, i.offsetTop, i.offsetHeight])"
+    )
+    assert boxes == [["espresso", 0, 15], ["cup", 15, 15], ["espresso", 0, 15]]
+    rows = [text.split("\n") for text in page.locator("#changes li").all_inner_texts()]
+    assert [(row[1], row[2].startswith("now")) for row in rows] == [
+        ("espresso", True),
+        ("cup", True),
+        ("espresso", False),
+    ]
+    assert complaints(page) == []
+    keep(page, "page-many-labels")
+
+
 def test_it_shows_in_two_seconds_what_a_camera_sees(open_page: OpenPage, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -104,7 +139,7 @@ def test_it_shows_in_two_seconds_what_a_camera_sees(open_page: OpenPage, tmp_pat
         started = time.monotonic()
         page = open_page(f"http://127.0.0.1:{port}")
         until(lambda: page.evaluate(PICTURE))
-        until(lambda: page.inner_text("#label") == "espresso")
+        until(lambda: page.inner_text("#label") == "cup")
         took_s = time.monotonic() - started
         keep(page, "page-footage")
     finally:

@@ -176,8 +176,22 @@ def draw(size: tuple[int, int], views: Sequence[View], **more: Any) -> Pixels:
 def view(frame: Frame, camera: config.Camera | None = None) -> View:
     made = View(camera or config.Camera())
     made.observation = seen(frame)
-    made.change = change(at=made.observation.at - 2)
+    made.standing = made.standing.after(change(at=made.observation.at - 2))
     return made
+
+
+def test_of_many_labels_all_are_in_the_headline_and_their_bars_are_bright() -> None:
+    one, both = view(footage("coffee")), view(footage("coffee"))
+    both.standing = both.standing.after(change(label="cup", active=("espresso", "cup")))
+    assert (one.headline, both.headline) == ("espresso", "espresso + cup")
+    alone, together = draw((1280, 800), [one]), draw((1280, 800), [both])
+    # The rows of both names, and of one that is not in force.
+    names = [slice(608 + n * 36, 640 + n * 36) for n in range(3)]
+    bright = [[shown[rows, 640:760].max() for rows in names] for shown in (alone, together)]
+    assert [level > 230 for level in bright[0]] == [True, False, False]
+    assert [level > 230 for level in bright[1]] == [True, True, False]
+    ended = change(label="cup", on=False, active=("espresso",))
+    assert both.standing.after(ended).label("cup") == "espresso"
 
 
 def inside(shown: Pixels, frame: Pixels, margin: float = 0.3) -> float:
@@ -228,7 +242,7 @@ def test_what_is_wrong_is_said_and_no_label() -> None:
     well, lost = (draw((640, 480), [view(frame)], state=state) for state in ("live", "lost"))
     off = draw((640, 480), [view(frame)], controls=Controls(False, 0.5, 0.3, 0.0, "m"))
     resting = view(frame)
-    resting.change = change(label=OFF_DUTY, score=0.0)
+    resting.standing = resting.standing.after(change(label=OFF_DUTY, score=0.0))
     off_duty = draw((640, 480), [resting])
     panels = [picture[360:, :320] for picture in (well, lost, off, off_duty)]
     assert all(

@@ -11,8 +11,16 @@ def open_sink(run: Run) -> Sink:
     _require_paho()
     from device.sinks.mqtt.sink import MqttSink
 
-    watched = run.settings.mqtt.watch or run.settings.decide.allow or run.groups
-    return MqttSink(run.settings.mqtt, run.cameras, run.device, run.photos, watched)
+    decide = run.settings.decide
+    words = run.settings.mqtt.watch or decide.allow or run.groups
+    return MqttSink(
+        run.settings.mqtt,
+        run.cameras,
+        run.device,
+        run.photos,
+        [decide.alias.get(word, word) for word in words],
+        nothing=decide.unknown,
+    )
 
 
 def check_settings(settings: config.Config) -> None:

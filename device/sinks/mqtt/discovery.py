@@ -140,7 +140,7 @@ class Discovery:
                 # Nobody looks: that it is not there would be a lie as well.
                 is_seen = (
                     f"None if value_json.label == '{OFF_DUTY}' "
-                    f"else 'ON' if value_json.label == {_quoted(watched)} else 'OFF'"
+                    f"else 'ON' if {_quoted(watched)} in value_json.active else 'OFF'"
                 )
                 found[f"is-{slug(watched, 'label')}"] = {
                     "platform": "binary_sensor",

@@ -6,7 +6,7 @@ import msgspec
 
 from device import __version__
 from device.control.table import Value
-from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth, LabelChange
+from device.events import UNAVAILABLE, CameraHealth, Description, DeviceHealth
 from device.sinks.mqtt.topics import Topics
 from device.sinks.outbox.storage import Event
 from device.sinks.wire import iso
@@ -24,7 +24,8 @@ class EventMessage(Event, frozen=True, kw_only=True):
 class StateMessage(msgspec.Struct, frozen=True):
     """What a camera sees now; ``label`` is ``unavailable`` unless ``state`` is ``live``.
 
-    ``label`` is None while nothing was decided yet, ``since`` is when it began.
+    ``label`` is None while nothing was decided yet, ``since`` is when it began. ``active`` are the
+    labels in force, ``label`` the best of them; none where it is the word for nothing.
     """
 
     camera: str
@@ -33,6 +34,7 @@ class StateMessage(msgspec.Struct, frozen=True):
     score: float
     since: str | None
     model: str
+    active: tuple[str, ...] = ()
 
 
 class AnswerMessage(msgspec.Struct, frozen=True):
@@ -50,14 +52,17 @@ def event_message(event: Event, age_s: float | None, *, replayed: bool) -> bytes
 
 
 def state_message(
-    camera: CameraHealth, change: LabelChange | None, score: float, since: float | None
+    camera: CameraHealth,
+    label: str | None,
+    active: tuple[str, ...],
+    score: float,
+    since: float | None,
 ) -> StateMessage:
-    """What a camera sees, of its last change; ``since`` is wall time."""
+    """What a camera sees; ``since`` is wall time."""
     enabled = camera.controls is None or camera.controls.enabled
     state = camera.state if enabled else "disabled"
-    label: str | None = change.label if change else None
     if state != "live" or label == UNAVAILABLE:
-        label, score, since = UNAVAILABLE, 0.0, None
+        label, active, score, since = UNAVAILABLE, (), 0.0, None
     return StateMessage(
         camera=camera.name,
         state=state,
@@ -65,6 +70,7 @@ def state_message(
         score=round(score, 4),
         since=None if since is None else iso(since),
         model=camera.controls.model if camera.controls else "",
+        active=active,
     )
 
 

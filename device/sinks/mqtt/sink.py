@@ -43,6 +43,7 @@ from device.sinks.mqtt.state import OFFLINE, ONLINE, State
 from device.sinks.mqtt.topics import Topics
 from device.sinks.outbox import Limits, Outbox
 from device.sinks.photos import Photos
+from device.sinks.standing import NOTHING
 from device.system.paths import state_directory
 
 _log = logging.getLogger("labelcam.mqtt")
@@ -76,6 +77,7 @@ class MqttSink(Sink):
         photos: Photos,
         watched: Sequence[str] = (),
         *,
+        nothing: str = NOTHING,
         state: Path | None = None,
         make_outbox: Callable[[Path, Limits], Outbox] = Outbox,
     ) -> None:
@@ -87,7 +89,7 @@ class MqttSink(Sink):
         self._closing = threading.Event()
         self._accepted = 0
         self._overrun = 0
-        self._state = State(topics)
+        self._state = State(topics, nothing)
         self._pictures = Pictures(photos, topics)
         self._security = Security(topics, self._post, enabled=settings.security)
 

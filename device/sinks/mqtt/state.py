@@ -12,6 +12,7 @@ from device.sinks.mqtt.connection import has_landed
 from device.sinks.mqtt.delivery import Delivery
 from device.sinks.mqtt.payloads import AnswerMessage, StateMessage, state_message
 from device.sinks.mqtt.topics import Topics
+from device.sinks.standing import NOTHING, Standing
 
 ONLINE, OFFLINE = b"online", b"offline"
 
@@ -34,12 +35,13 @@ class State:
     What waits for the window is replaced by what is newer. ``health`` is the device's last.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, nothing: str = NOTHING) -> None:
         self.health: DeviceHealth | None = None
         self._topics = topics
         # Written by the node's thread, read by the sink's; each value is replaced as a whole.
         self._scores: dict[str, tuple[str | None, float]] = {}
-        self._changes: dict[str, LabelChange] = {}
+        self._nothing = Standing(nothing=nothing)
+        self._standings: dict[str, Standing] = {}
         self._states: dict[str, StateMessage] = {}
         self._values: dict[str, AnswerMessage] = {}
         # In the order in which they are sent; that the device is there comes first.
@@ -51,7 +53,9 @@ class State:
 
     def change(self, changes: Iterable[LabelChange]) -> None:
         """Say what the cameras see since these changes."""
-        self._changes |= {change.camera: change for change in changes}
+        for change in changes:
+            before = self._standings.get(change.camera, self._nothing)
+            self._standings[change.camera] = before.after(change)
         self.say_states()
 
     def follow(self, health: DeviceHealth) -> None:
@@ -90,7 +94,7 @@ class State:
         """Leave nothing behind that would be taken for current."""
         for camera, said in self._states.items():
             ended = msgspec.structs.replace(
-                said, state="ended", label=UNAVAILABLE, score=0.0, since=None
+                said, state="ended", label=UNAVAILABLE, score=0.0, since=None, active=()
             )
             self._say_state(camera, ended)
         self.put(self._topics.availability, OFFLINE)
@@ -114,12 +118,17 @@ class State:
                 slot.flying = delivery.send(topic, slot.payload, qos=slot.qos, retain=True)
 
     def _state_of(self, camera: CameraHealth) -> StateMessage:
-        change = self._changes.get(camera.name)
-        label, score = self._scores.get(camera.name, (None, 0.0))
-        if change is not None and label != change.label:
-            score = change.score
-        since = None if change is None else vitals.wall_time(change.at)
-        return state_message(camera, change, score, since)
+        standing = self._standings.get(camera.name, self._nothing)
+        last = standing.last
+        if last is None:
+            return state_message(camera, None, (), 0.0, None)
+        seen, score = self._scores.get(camera.name, (None, 0.0))
+        label = standing.label(seen)
+        if label != seen:
+            score = last.score
+        since = standing.since(label)
+        wall = None if since is None else vitals.wall_time(since)
+        return state_message(camera, label, last.active, score, wall)
 
     def _say_state(self, camera: str, state: StateMessage) -> None:
         self._states[camera] = state

@@ -14,6 +14,7 @@ from rich.style import Style
 
 from device.events import OFF_DUTY, CameraHealth, DeviceHealth, LabelChange, Observation, SinkHealth
 from device.sinks.lines import backend, beside, governed
+from device.sinks.standing import Standing, headline
 from device.sinks.terminal.letters import ASCII, Glyphs, big
 from device.system.text import printable
 
@@ -38,7 +39,7 @@ class Dashboard:
         picture: Callable[[Observation, int, int], list[str]] | None = None,
     ) -> None:
         self.observations: dict[str, Observation] = {}
-        self.changes: dict[str, LabelChange] = {}
+        self._standings: dict[str, Standing] = {}
         self.health: DeviceHealth | None = None
         self.log: deque[str] = deque(maxlen=8)
         self.note = ""
@@ -54,6 +55,11 @@ class Dashboard:
         self._alarm = Style(color=red, bold=True)
         self._bar = Style(color=cyan)
         self._active_bar = Style(color=green)
+
+    def change(self, change: LabelChange) -> None:
+        """Show what is in force since; for the node's thread."""
+        before = self._standings.get(change.camera, Standing())
+        self._standings[change.camera] = before.after(change)
 
     def sample(self) -> None:
         """Put the first camera's score of now into the sparkline."""
@@ -123,13 +129,15 @@ class Dashboard:
         elif first.label is None:
             text, style = "looking", self._quiet
         else:
-            text = printable(first.label)
+            text = printable(headline(first.label, first.active))
             # Yellow for unknown, and for a label that is held but no longer seen.
-            seen = any(p.label == first.label for p in first.predictions[: self._top])
+            labels = first.active or (first.label,)
+            seen = any(p.label in labels for p in first.predictions[: self._top])
             style = self._label if seen else self._quiet
             caption = f"{first.score:.2f}"
-            if change := self.changes.get(first.camera):
-                caption += f"  for {first.at - change.at:.1f} s"
+            standing = self._standings.get(first.camera)
+            if standing and (since := standing.since(first.label)) is not None:
+                caption += f"  for {first.at - since:.1f} s"
         letters = big(text, width, self._glyphs)
         # Two rows of letters would push the bars off a low terminal.
         if letters and len(letters) <= max(3, height // 3):
@@ -145,7 +153,7 @@ class Dashboard:
         name_width, bar_width = _columns(width)
         lines = []
         for prediction in first.predictions[: self._top]:
-            active = prediction.label == first.label
+            active = prediction.label in first.active
             filled, rest = self._bar_cells(prediction.score, bar_width)
             lines.append(
                 [
@@ -192,14 +200,17 @@ class Dashboard:
             return [name, Segment("off duty", self._quiet)]
         return [
             name,
-            Segment(printable(observation.label or "looking"), self._bold),
+            Segment(
+                printable(headline(observation.label or "looking", observation.active)), self._bold
+            ),
             Segment(f" {observation.score:.2f}"),
             Segment(f"  {camera.fps:.1f} fps" if camera else "", self._dim),
         ]
 
     def _is_off_duty(self, camera: str | None) -> bool:
-        change = self.changes.get(camera) if camera else None
-        return change is not None and change.label == OFF_DUTY
+        standing = self._standings.get(camera) if camera else None
+        last = standing.last if standing else None
+        return last is not None and last.label == OFF_DUTY
 
     def _stages(self, camera: CameraHealth, width: int) -> list[_Line]:
         """Latencies: stages side by side where there is room, else below one another."""

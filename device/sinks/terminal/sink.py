@@ -80,7 +80,7 @@ class TerminalSink(Sink):
         """Show the change: as a line of its own, or in the display's list."""
         line = _change_line(change, None if self._journal else self._started_at)
         if self._screen:
-            self._dashboard.changes[change.camera] = change
+            self._dashboard.change(change)
             self._dashboard.log.append(line)
         else:
             write_text(self._file, line)
@@ -185,12 +185,19 @@ def _can_draw(file: TextIO) -> bool:
 
 
 def _change_line(change: LabelChange, started_at: float | None) -> str:
-    """``  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)``; without time for the journal."""
+    """``  3.2 s  camera  espresso 0.93 (was unknown, 2.1 s)``; without time for the journal.
+
+    Of many labels ``cat 0.93 with dog``, and ``cat ended (2.1 s)``.
+    """
     line = f"{printable(change.camera)}  "
     if started_at is not None:
         # A frame may have been captured just before the program was ready to count.
         line = f"{max(0.0, change.at - started_at):5.1f} s  {line}"
+    if not change.on:
+        return f"{line}{printable(change.label)} ended ({change.held_s:.1f} s)"
     line += f"{printable(change.label)} {change.score:.2f}"
+    if others := [printable(other) for other in change.active if other != change.label]:
+        line += f" with {', '.join(others)}"
     if change.previous is not None:
         line += f" (was {printable(change.previous)}, {change.held_s:.1f} s)"
     return line

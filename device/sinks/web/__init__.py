@@ -11,7 +11,12 @@ from device.sinks.outlet import Run
 def open_sink(run: Run) -> Sink:
     """The page. Raises DependencyError without the libraries, else what WebSink raises."""
     made: Sink = _module().WebSink(
-        run.settings.web, run.cameras, run.device, run.settings.teach, run.ring
+        run.settings.web,
+        run.cameras,
+        run.device,
+        run.settings.teach,
+        run.ring,
+        run.settings.decide.unknown,
     )
     return made
 

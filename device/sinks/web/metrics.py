@@ -86,7 +86,7 @@ class Metrics(Collector):
         )
         self._changes = Counter(
             "labelcam_label_changes",
-            "How often a label became the active one",
+            "How often a label became active",
             ["camera", "label"],
             registry=self._registry,
         )
@@ -110,8 +110,9 @@ class Metrics(Collector):
         self._active[camera] = observation
 
     def change(self, change: LabelChange) -> None:
-        """Count a change of label."""
-        self._changes.labels(printable(change.camera), printable(change.label)).inc()
+        """Count a label that began."""
+        if change.on:
+            self._changes.labels(printable(change.camera), printable(change.label)).inc()
 
     def report(self, health: DeviceHealth) -> None:
         """Keep the state of the device."""

@@ -18,6 +18,7 @@ from device.errors import ConfigError, SinkError
 from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame
 from device.sinks.ring import Ring
+from device.sinks.standing import NOTHING
 from device.sinks.web import token as web_token
 from device.sinks.web.app import WebApp
 from device.sinks.web.metrics import Metrics
@@ -44,10 +45,13 @@ class WebSink(Sink):
         device: Device,
         teach: config.Teach,
         ring: Ring,
+        nothing: str = NOTHING,
     ) -> None:
         self._server: Server | None = None
         addresses, token, tls = secure(settings)
-        self._state = WebState(settings, cameras, token=token is not None, ring=ring)
+        self._state = WebState(
+            settings, cameras, token=token is not None, ring=ring, nothing=nothing
+        )
         self._metrics = Metrics()
         app = WebApp(settings, self._state, self._metrics, device, token, teach, ring)
         listener = _listen(addresses[0], settings)

@@ -20,6 +20,7 @@ from device.frames import Frame
 from device.health import vitals
 from device.recordings.rendering import turned
 from device.sinks.ring import Ring
+from device.sinks.standing import NOTHING, Standing
 from device.sinks.wire import change_fields, iso
 from device.system.text import one_line
 
@@ -34,10 +35,11 @@ SILENT_AFTER_S = 10.0
 class View(msgspec.Struct, frozen=True):
     """What one camera, or one region of it, sees; ``label`` is None until it was decided.
 
-    ``since_s`` is how long the label has been the active one. ``region`` is the part of the
-    upright picture that is looked at, [left, top, right, bottom] as shares of it. ``moved`` are
-    the blocks of the upright picture that moved, row after row of ``moved_columns``, a bit each,
-    in hexadecimal; empty where nothing did.
+    ``active`` are the labels in force, of which ``label`` is the best; none where it is the word
+    for nothing, or why there is none. ``since_s`` is how long the label has been in force.
+    ``region`` is the part of the upright picture that is looked at, [left, top, right, bottom] as
+    shares of it. ``moved`` are the blocks of the upright picture that moved, row after row of
+    ``moved_columns``, a bit each, in hexadecimal; empty where nothing did.
     """
 
     name: str
@@ -49,6 +51,7 @@ class View(msgspec.Struct, frozen=True):
     region: tuple[float, float, float, float]
     moved: str = ""
     moved_columns: int = 0
+    active: tuple[str, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -160,6 +163,7 @@ class WebState:
         *,
         token: bool,
         ring: Ring | None = None,
+        nothing: str = NOTHING,
     ) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
         self.device: DeviceHealth | None = None
@@ -170,7 +174,7 @@ class WebState:
         self._ring = ring
         # Read only when somebody asks, on the thread that answers.
         self._observations: dict[str, Observation] = {}
-        self._active: dict[str, LabelChange] = {}
+        self._standings = {camera.name: Standing(nothing=nothing) for camera in cameras}
         # Numbered, so that each listener knows what it has not had yet.
         self._changes: deque[tuple[int, LabelChange]] = deque(maxlen=_KEPT_CHANGES)
         self._changed = 0
@@ -181,7 +185,7 @@ class WebState:
 
     def change(self, change: LabelChange) -> None:
         """Put a change on the timeline."""
-        self._active[change.camera] = change
+        self._standings[change.camera] = self._standings[change.camera].after(change)
         self._changed += 1
         self._changes.append((self._changed, change))
 
@@ -237,22 +241,26 @@ class WebState:
         return "" if states <= {"live"} else "a camera is not live"
 
     def _view(self, camera: config.Camera) -> View:
-        change = self._active.get(camera.name)
-        on_duty = change is None or change.label != OFF_DUTY
+        standing = self._standings[camera.name]
+        last = standing.last
+        on_duty = last is None or last.label != OFF_DUTY
         observation = self._observations.get(camera.name) if on_duty else None
         healths = self.device.cameras if self.device else ()
         controls = next((c.controls for c in healths if c.name == camera.name), None)
         moved, columns = _moved(observation, camera)
+        label = standing.label(observation.label if observation else None)
+        since = standing.since(label)
         return View(
             name=camera.name,
-            label=change.label if change else observation.label if observation else None,
+            label=label,
             score=round(observation.score, 4) if observation else 0.0,
-            since_s=round(time.monotonic() - change.at, 1) if change else None,
+            since_s=None if since is None else round(time.monotonic() - since, 1),
             predictions=observation.predictions[:_PREDICTIONS] if observation else (),
             latency_ms=round(observation.latency_ms, 2) if observation else 0.0,
             region=controls.region if controls else camera.region,
             moved=moved,
             moved_columns=columns,
+            active=last.active if last else (),
         )
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pygame
 
 from device import config
-from device.events import OFF_DUTY, DeviceHealth, LabelChange, Observation
+from device.events import OFF_DUTY, DeviceHealth, Observation
 from device.recordings.rendering import upright
+from device.sinks.standing import Standing, headline
 from device.sinks.window.display import Canvas
 from device.system.text import printable
 
@@ -24,7 +25,14 @@ class View:
     def __init__(self, camera: config.Camera) -> None:
         self.camera = camera
         self.observation: Observation | None = None
-        self.change: LabelChange | None = None
+        self.standing = Standing()
+
+    @property
+    def headline(self) -> str:
+        """The label in force, and those beside it; empty before the first."""
+        label = self.standing.label(self.observation.label if self.observation else None)
+        last = self.standing.last
+        return printable(headline(label, last.active)) if label and last else ""
 
     @property
     def feed(self) -> str:
@@ -70,7 +78,7 @@ class Scene:
             trouble = f"camera {camera.state}"
         elif camera and camera.controls and not camera.controls.enabled:
             trouble = "switched off"
-        elif view.change and view.change.label == OFF_DUTY:
+        elif view.standing.last and view.standing.last.label == OFF_DUTY:
             trouble = "off duty"
         self._put_verdict(view, seen, trouble, unit)
         rate = f"{camera.fps:.1f} fps" if camera and camera.stages else ""
@@ -113,7 +121,7 @@ class Scene:
             )
             pygame.draw.rect(self._canvas, _INK, box, max(2, unit // 6), border_radius=unit // 3)
             if len(feed) > 1:
-                label = view.change.label if view.change else "looking"
+                label = view.headline or "looking"
                 region = view.camera.name.partition("/")[2]
                 self._put_line(f"{region}: {label}", box.left + unit // 2, box.top, _INK)
 
@@ -128,17 +136,18 @@ class Scene:
         self._canvas.blit(panel, (0, top))
         if trouble:
             label, colour = trouble, _BAD
-        elif view.change is None:
+        elif view.standing.last is None:
             label, colour = "looking", _SOFT
         else:
-            label = printable(view.change.label)
-            best = {p.label for p in seen.predictions[:_BARS]} if seen else {view.change.label}
-            colour = _INK if view.change.label in best else _WARN
+            label, active = view.headline, view.standing.last.active
+            sure = any(p.label in active for p in seen.predictions[:_BARS]) if seen else True
+            colour = _INK if sure else _WARN
         column = width // 2 if side_by_side else width
         big = self._fitted(label, column - 3 * unit, 5 * unit)
         self._canvas.blit(big.render(label, True, colour), (2 * unit, top + unit * 2))
-        if seen and view.change and not trouble:
-            since_s = max(0.0, seen.at - view.change.at)
+        since = view.standing.since(seen.label) if seen else None
+        if seen and since is not None and not trouble:
+            since_s = max(0.0, seen.at - since)
             self._put_line(
                 f"{seen.score:.2f}   for {since_s:.0f} s",
                 2 * unit,
@@ -155,7 +164,8 @@ class Scene:
         font, row = self._font(unit * 3 // 2), unit * 9 // 4
         for number, prediction in enumerate(seen.predictions[:_BARS]):
             y = top + number * row
-            active = view.change is not None and prediction.label == view.change.label
+            last = view.standing.last
+            active = last is not None and prediction.label in last.active
             name = font.render(printable(prediction.label), True, _INK if active else _SOFT)
             self._canvas.blit(name, (left, y), (0, 0, width * 2 // 5, row))
             track = pygame.Rect(left + width * 2 // 5 + unit, y, width // 2 - unit, unit)

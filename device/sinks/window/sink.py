@@ -72,7 +72,8 @@ class WindowSink(Sink):
 
     def change(self, change: LabelChange, _frame: Frame | None = None, /) -> None:
         """Show this label in the next picture."""
-        self._views[change.camera].change = change
+        view = self._views[change.camera]
+        view.standing = view.standing.after(change)
 
     def report(self, health: DeviceHealth) -> None:
         """Show this state in the next picture."""

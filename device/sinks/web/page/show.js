@@ -25,14 +25,14 @@ export function showVerdict({ state, camera, gone }) {
   const health = state.health?.cameras.find((one) => one.name === camera);
   const why = gone ? `no answer since ${clock(gone)}` : notLooking(view, health);
   const known = view.label !== null && !why;
-  write($("label"), why || (view.label ?? "looking"));
-  const seen = view.predictions.some((one) => one.label === view.label);
+  write($("label"), why || headline(view));
+  const seen = view.predictions.some((one) => [...view.active, view.label].includes(one.label));
   $("label").dataset.sure = known && seen ? "yes" : "no";
   const since = view.since_s === null ? "" : `for ${span(view.since_s)}`;
   const facts = [`score ${view.score.toFixed(2)}`, since, health?.look].filter(Boolean);
   write($("sure"), known ? facts.join(", ") : gone ? "" : (health?.problem ?? ""));
   showMoved(why ? "" : view.moved, view.moved_columns);
-  showScores(why ? [] : view.predictions, view.label);
+  showScores(why ? [] : view.predictions, view.active);
   showVeil(state, view, why);
 }
 
@@ -59,7 +59,14 @@ function notLooking(view, health) {
   return view.label === "off-duty" ? "off duty" : "";
 }
 
-function showScores(predictions, label) {
+// Of many labels the best first: "cat + dog", and with more than three how many more.
+function headline({ label, active }) {
+  if (active.length < 2) return label ?? "looking";
+  const first = [label, ...active.filter((one) => one !== label)];
+  return first.slice(0, 3).join(" + ") + (first.length > 3 ? ` + ${first.length - 3} more` : "");
+}
+
+function showScores(predictions, active) {
   const list = $("scores");
   while (list.children.length > Math.min(LISTED, predictions.length)) list.lastChild.remove();
   predictions.slice(0, LISTED).forEach((one, n) => {
@@ -68,7 +75,7 @@ function showScores(predictions, label) {
     write(name, one.label);
     write(score, one.score.toFixed(2));
     bar.firstChild.style.transform = `scaleX(${Math.min(1, one.score)})`;
-    item.toggleAttribute("data-active", one.label === label);
+    item.toggleAttribute("data-active", active.includes(one.label));
   });
 }
 

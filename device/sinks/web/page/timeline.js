@@ -6,30 +6,62 @@ const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hour12: 
 
 export function showTimeline({ state, camera }) {
   const now = Date.now();
-  const spans = state.changes
-    .filter((change) => change.camera === camera)
-    .map((change, n, all) => ({ ...change, until: all[n + 1]?.when ?? now }));
+  const spans = spansOf(state.changes.filter((change) => change.camera === camera));
   // As much as there is to show, within limits.
   const width = Math.min(SPANS_MS[1], Math.max(SPANS_MS[0], now - (spans[0]?.when ?? now)));
   $("band").replaceChildren(
-    ...spans.filter(({ until }) => until > now - width).map((one) => strip(one, now, width)),
+    ...inLanes(spans.filter(({ until }) => (until ?? now) > now - width)).map((one) => strip(one, now, width)),
   );
   $("band-start").textContent = `${Math.round(width / 60_000)} min ago`;
-  const rows = spans.slice(-LISTED).reverse().map((span, n) => row(span, n === 0));
+  const rows = spans.slice(-LISTED).reverse().map(row);
   $("changes").replaceChildren(...rows);
 }
 
-function strip({ label, when, until }, now, width) {
+// From when until when each label was in force, until null while it is; several may be at once.
+function spansOf(changes) {
+  const spans = [];
+  const open = new Map();
+  for (const { label, score, when, on, active } of changes) {
+    const names = active.length || !on ? active : [label];
+    for (const [name, one] of open) {
+      if (names.includes(name)) continue;
+      one.until = when;
+      open.delete(name);
+    }
+    for (const name of names) {
+      if (open.has(name)) continue;
+      open.set(name, { label: name, score, when, until: null });
+      spans.push(open.get(name));
+    }
+  }
+  return spans;
+}
+
+// Spans of the same time lie below each other: each gets the first lane that is free.
+function inLanes(spans) {
+  const ends = [];
+  const lane = spans.map(({ when, until }) => {
+    let free = ends.findIndex((end) => end <= when);
+    if (free < 0) free = ends.length;
+    ends[free] = until ?? Infinity;
+    return free;
+  });
+  return spans.map((one, n) => ({ ...one, lane: lane[n], lanes: ends.length }));
+}
+
+function strip({ label, when, until, lane, lanes }, now, width) {
   const part = document.createElement("i");
   const left = Math.max(0, 1 - (now - when) / width);
   part.style.left = `${100 * left}%`;
-  part.style.width = `${100 * (1 - (now - until) / width - left)}%`;
+  part.style.width = `${100 * (1 - (now - (until ?? now)) / width - left)}%`;
+  part.style.top = `${(100 * lane) / lanes}%`;
+  part.style.height = `${100 / lanes}%`;
   part.style.background = colour(label);
   part.title = label;
   return part;
 }
 
-function row({ label, score, when, until }, current) {
+function row({ label, score, when, until }) {
   const item = document.createElement("li");
   const time = document.createElement("time");
   time.textContent = clock.format(when);
@@ -41,7 +73,7 @@ function row({ label, score, when, until }, current) {
   what.textContent = label;
   const held = document.createElement("span");
   held.className = "held";
-  held.textContent = current ? `now, ${score.toFixed(2)}` : span((until - when) / 1000);
+  held.textContent = until === null ? `now, ${score.toFixed(2)}` : span((until - when) / 1000);
   item.append(time, swatch, what, held);
   return item;
 }
