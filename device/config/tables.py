@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -110,8 +110,10 @@ def explain(message: str, raw: Mapping[str, Any], root: type) -> str:
         remedy = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key `{unknown[1]}` in {f'[{key}]' if key else 'the top level'}; {remedy}"
     if problem.startswith("Invalid enum value"):
-        choices = ", ".join(repr(choice) for choice in sorted(get_args(section)))
-        problem = f"expected one of {choices}"
+        # A word, or else a list.
+        words = [kind for kind in get_args(section) if get_origin(kind) is Literal] or [section]
+        choices = ", ".join(repr(choice) for kind in words for choice in sorted(get_args(kind)))
+        problem = f"expected one of {choices}{' or a list' if words != [section] else ''}"
     shown = "" if isinstance(value, dict) or not key else f" = {value!r}"
     problem = problem[0].lower() + problem[1:]
     return f"{key}{shown}: {problem}" if key else problem

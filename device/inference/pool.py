@@ -160,6 +160,17 @@ def open_engine(
     return failover
 
 
+def settings_beside(settings: config.Model, runtime: str) -> config.Model:
+    """The settings of a model that looks beside one on ``runtime``: the same, and one thread.
+
+    Two runtimes take twice the memory. Its work is small: threads would be woken for less than
+    that costs, and a measurement would take longer than it could spare in a year. It need not have
+    a twin where the first runs on an Edge TPU only.
+    """
+    delegate = "auto" if settings.delegate == "edgetpu" else settings.delegate
+    return msgspec.structs.replace(settings, runtime=runtime, delegate=delegate, threads=1)
+
+
 def open_beside(
     model: Model, settings: config.Model, choice: Choice | None = None
 ) -> Interpreter | None:

@@ -83,7 +83,7 @@ class Model:
     """A model file that was checked, with a name for each of its outputs.
 
     ``twin`` is the same model compiled for the Edge TPU, where it is on this device, and
-    ``labels_from`` says where the names were read.
+    ``labels_from`` says where the names were read. Models ``beside`` it look at the same frames.
     """
 
     name: str
@@ -91,6 +91,12 @@ class Model:
     labels: tuple[str, ...]
     twin: TfliteFile | None = None
     labels_from: str = ""
+    beside: tuple["Model", ...] = ()
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """Its labels, and then those of the models beside it."""
+        return self.labels + tuple(label for other in self.beside for label in other.labels)
 
 
 @cache

@@ -59,10 +59,10 @@ class ChannelSettings(msgspec.Struct, frozen=True):
     scores: bool = False
 
     def names(self, model: Model, head: Head | None) -> tuple[str, ...]:
-        """What the scores of a channel are of: what was taught, the model's labels, or both."""
+        """What the scores of a channel are of: what was taught, the models' labels, or both."""
         if head is None:
-            return model.labels
-        return head.labels + model.labels if self.teach.beside else head.labels
+            return model.all_labels
+        return head.labels + model.all_labels if self.teach.beside else head.labels
 
     def decider(self, model: Model, head: Head | None, controls: Controls) -> Decider:
         """A decider for what these two tell apart.
@@ -112,16 +112,14 @@ class Channel:
         self.governed: tuple[float, GovernedBy] = 0.0, ""
         self._gates = self._gates_for(controls)
         self._head_file = HeadFile(camera.lessons)
-        self._head = self._read_head()
-        self._names = settings.names(model, self._head)
-        self._decider = settings.decider(model, self._head, controls)
+        head = self._read_head()
+        self._go_by(head, settings.decider(model, head, controls))
         self._reported: str | None = None
         self._changed_at = time.monotonic()
         self._region_is_new = False
         self._snapshot_due = False
         self._large_due = False
         self.samples = Samples()
-        self._told_faults = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -279,10 +277,8 @@ class Channel:
         self.classifier.close()
         self.controls = msgspec.structs.replace(self.controls, model=name)
         self.classifier, self.model = classifier, model
-        self._head = self._read_head()
-        self._names = self._settings.names(model, self._head)
-        self._decider = self._settings.decider(model, self._head, self.controls)
-        self._told_faults = False
+        head = self._read_head()
+        self._go_by(head, self._settings.decider(model, head, self.controls))
         classifier.look_at(camera_with(self.camera, self.controls))
 
     def update_head(self) -> None:
@@ -295,11 +291,16 @@ class Channel:
         except (LabelcamError, ValueError) as error:
             _log.warning("camera %s: %s; going on as before", self.name, error)
             return
-        self._decider, self._head = decider, head
-        self._told_faults = False
-        self._names = self._settings.names(self.model, head)
+        self._go_by(head, decider)
         known = "the labels of its model" if head is None else ", ".join(head.labels)
         _log.info("camera %s: knows %s", self.name, printable(known))
+
+    def _go_by(self, head: Head | None, decider: Decider) -> None:
+        """Decide by what was taught, or by the labels of the models."""
+        self._head, self._decider, self._told_faults = head, decider, False
+        self._names = self._settings.names(self.model, head)
+        # Where what was taught counts alone, nothing that looks beside the first has a say.
+        self.classifier.alone = head is not None and not self._settings.teach.beside
 
     def _read_head(self) -> Head | None:
         try:
@@ -335,6 +336,7 @@ class Channel:
         self._meter.controls = self.controls
         self._meter.interpreter = self.classifier.description
         self._meter.accelerator = self.classifier.accelerator
+        self._meter.beside = self.classifier.beside
         self._meter.taught = self.taught
         if not self._on_duty:
             self._meter.look = "off duty"

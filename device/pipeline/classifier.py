@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device import config
 from device.errors import ModelError
-from device.events import Accelerator, Description, Prediction, StageTimes, Tensor
+from device.events import Accelerator, Beside, Description, Prediction, StageTimes, Tensor
 from device.frames import Frame
 from device.inference.interpreter import Engine
 from device.inference.preprocess import Preprocessor
@@ -36,6 +36,8 @@ class Classifier:
         where this cannot be made. Raises what Preprocessor raises.
         """
         self.labels = model.labels
+        # Whether models beside it, where there are any, are left out.
+        self.alone = False
         self._engine = engine
         try:
             self.look_at(camera or config.Camera())
@@ -54,6 +56,11 @@ class Classifier:
     def description(self) -> Description:
         """What the model runs on."""
         return self._engine.description
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """How the models beside it are that are asked as well."""
+        return ()
 
     def look_at(self, camera: config.Camera) -> None:
         """From the next frame on, take the region, turn and crop of this camera."""

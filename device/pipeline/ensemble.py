@@ -1,5 +1,6 @@
 """Several models that look at the same frames, as one classifier: what it is, and who is there."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,9 @@ from device import config
 from device.errors import InferenceError, InferenceHung
 from device.events import Beside, Prediction, StageTimes, Tensor
 from device.frames import Frame
+from device.inference.choice import choose
 from device.inference.interpreter import Engine
+from device.inference.pool import EnginePool, settings_beside
 from device.library.catalog import Model
 from device.pipeline.classifier import Classifier, Scores, predictions
 
@@ -22,12 +25,47 @@ _RETRY_MAX_S = 300.0
 _NONE = StageTimes(0.0, 0.0, 0.0)
 
 
+def open_ensemble(
+    engines: EnginePool,
+    model: Model,
+    settings: config.Model,
+    camera: config.Camera,
+    fps: float = 0.0,
+) -> "Ensemble":
+    """A classifier of the model and of those beside it, on engines that others may use as well.
+
+    What runs the first best is measured at ``fps`` frames a second, with 0 not at all. Raises what
+    ``choose``, ``EnginePool.open`` and Preprocessor raise.
+    """
+    with contextlib.ExitStack() as opened:
+        first = engines.share(model, settings)
+        if first is None:
+            choice = choose(model.file, settings, fps=fps)
+            first = engines.open(model, settings, choice, wait=False)
+        opened.callback(first.close)
+        its_settings = settings_beside(settings, first.description.runtime)
+        others = []
+        for other in model.beside:
+            lease = engines.open(other, its_settings, wait=False)
+            opened.callback(lease.close)
+            others.append((other, lease))
+        ensemble = Ensemble(model, first, camera, others)
+        ensemble.shared = first.shared
+        # They are another thread's to run.
+        ensemble.alone = any(lease.shared for _, lease in others)
+        opened.pop_all()
+        return ensemble
+
+
 class Ensemble(Classifier):
     """A first model and others beside it: labels and scores are the first's, and then theirs.
 
     All else is as of the first. Where one of the others fails, its scores are 0 until it works
-    again. With ``alone`` they are not asked, and their scores mean nothing.
+    again. With ``alone`` they are not asked, and their scores mean nothing. ``shared`` where the
+    first's engine was in use before.
     """
+
+    shared = False
 
     def __init__(
         self,
@@ -42,7 +80,6 @@ class Ensemble(Classifier):
         All are closed with this, and where this cannot be made. ``clock`` gives monotonic
         seconds. Raises what Preprocessor raises.
         """
-        self.alone = False
         self._others: list[_Other] = []
         # One array, of which each model writes its part.
         ends = np.cumsum([len(m.labels) for m in (model, *(other for other, _ in beside))])

@@ -18,8 +18,7 @@ from device.events import Controls, DeviceHealth, LabelChange
 from device.frames import Frame, LatestFrame
 from device.health.meters import CameraMeter, Health
 from device.health.picture import PictureHealth
-from device.inference.choice import choose
-from device.inference.pool import EnginePool, Lease
+from device.inference.pool import EnginePool
 from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import (
@@ -30,12 +29,14 @@ from device.pipeline.channel import (
 )
 from device.pipeline.classifier import Classifier
 from device.pipeline.duty import Duty
+from device.pipeline.ensemble import open_ensemble
 from device.pipeline.governor import Governor
 from device.pipeline.groups import groups_for
 from device.pipeline.motion import MotionDetector
 from device.pipeline.plan import (
     check_words,
     configured_controls,
+    find_model,
     model_of,
     plan,
     shared_settings,
@@ -119,7 +120,7 @@ class Feeds:
     def groups(self) -> tuple[str, ...]:
         """The everyday words that stand for classes of any camera's model."""
         words = (groups_for(self._settings.decide, one.model.name) for one in self.channels)
-        return tuple(dict.fromkeys(chain.from_iterable(words)))
+        return tuple(filter(None, dict.fromkeys(chain.from_iterable(words))))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -299,13 +300,14 @@ class Feeds:
         Raises ModelError, LabelsError, ConfigError, and what running it raises.
         """
         configured = model_of(self._settings, channel.camera)
-        model = catalog.find(name, configured.labels if name == configured.name else "")
+        labels = configured.labels if name == configured.name else ""
+        model = find_model(self._settings, name, labels)
         # Nothing is measured: beside the inference of others it would tell nothing.
-        engine = self._engine(model)
-        classifier = Classifier(model, engine, camera_with(channel.camera, channel.controls))
+        camera = camera_with(channel.camera, channel.controls)
+        classifier = open_ensemble(self._engines, model, self._settings.model, camera)
         try:
             # One that is shared works already, and is another thread's to run.
-            if not engine.shared:
+            if not classifier.shared:
                 prove(classifier, name)
             head = head_of(channel.camera, model)
             self._channel_settings.decider(model, head, channel.controls)
@@ -335,7 +337,8 @@ class Feeds:
     ) -> None:
         model, controls = self._controls(camera, controls_of)
         fps = min(camera.fps, controls.max_fps or camera.fps)
-        classifier = Classifier(model, self._engine(model, fps), camera_with(camera, controls))
+        wanted = camera_with(camera, controls)
+        classifier = open_ensemble(self._engines, model, self._settings.model, wanted, fps)
         source = feed.supervisor.source
         meter = self._health.camera(camera.name, source, classifier.description)
         feed.meters.append(meter)
@@ -362,7 +365,7 @@ class Feeds:
             controls = controls_of(camera.name, original)
             camera_with(camera, controls)
             same = controls.model == original.model
-            model = configured if same else catalog.find(controls.model)
+            model = configured if same else find_model(self._settings, controls.model)
             self._channel_settings.decider(model, head_of(camera, model), controls)
         except (LabelcamError, ValueError) as error:
             _log.warning(
@@ -372,14 +375,3 @@ class Feeds:
             )
             return configured, original
         return model, controls
-
-    def _engine(self, model: Model, fps: float = 0.0) -> Lease:
-        """What runs the model: the engine that other channels use, where there is one.
-
-        What runs it best is measured at ``fps`` frames a second, with 0 not at all.
-        """
-        settings = self._settings.model
-        if lease := self._engines.share(model, settings):
-            return lease
-        choice = choose(model.file, settings, fps=fps)
-        return self._engines.open(model, settings, choice, wait=False)

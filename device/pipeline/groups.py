@@ -69,10 +69,15 @@ def groups_for(decide: config.Decide, model: str) -> Groups:
     "" is none, "everyday" the shipped file, "auto" that file for the embedded model where nothing
     is allowed by name, anything else a path. Each file is read once. Raises ConfigError.
     """
-    choice = decide.groups
-    if choice == "auto":
-        choice = "everyday" if model == EMBEDDED and not decide.allow else ""
+    choice = groups_in_force(decide, model)
     return _read(EVERYDAY if choice == "everyday" else Path(choice)) if choice else {}
+
+
+def groups_in_force(decide: config.Decide, model: str) -> str:
+    """``decide.groups``, with what "auto" stands for where a camera looks with ``model``."""
+    if decide.groups != "auto":
+        return decide.groups
+    return "everyday" if model == EMBEDDED and not decide.allow else ""
 
 
 @cache

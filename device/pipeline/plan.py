@@ -1,21 +1,29 @@
 """What the configuration asks of each camera's channels: its model, its labels, its regions."""
 
 import contextlib
+import logging
 from collections.abc import Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
 from device import config
-from device.errors import ConfigError
+from device.errors import ConfigError, LabelcamError, ModelError
 from device.events import Controls
 from device.inference.choice import choose
-from device.inference.pool import open_beside
+from device.inference.pool import open_beside, settings_beside
 from device.library import catalog
 from device.library.catalog import Model
 from device.pipeline.channel import PREDICTIONS, ChannelSettings, head_of, prove
 from device.pipeline.classifier import Classifier
+from device.pipeline.groups import groups_in_force
 from device.pipeline.words import check_named, nearest
+
+_log = logging.getLogger("labelcam.node")
+
+# The sensor of persons that ships.
+_SENSOR = "mobilenet-v1-person-96"
 
 
 class Plan(NamedTuple):
@@ -36,7 +44,7 @@ def plan(settings: config.Config) -> Plan:
     for camera in settings.camera:
         chosen = model_of(settings, camera)
         if chosen not in models:
-            models[chosen] = catalog.find(chosen.name, chosen.labels)
+            models[chosen] = find_model(settings, chosen.name, chosen.labels)
         model, controls = models[chosen], configured_controls(settings, camera)
         for stream in streams(camera):
             decider = shared.decider(model, head_of(stream, model), controls)
@@ -47,6 +55,42 @@ def plan(settings: config.Config) -> Plan:
             known |= shared.decider(model, None, controls).known
     check_named(settings.decide, known)
     return Plan(models, frozenset(labels))
+
+
+def find_model(settings: config.Config, name: str, labels: str = "") -> Model:
+    """``catalog.find``, with the models that ``model.beside`` puts beside it.
+
+    "auto" is the sensor of persons where everyday words are in force, if it can be had. A model
+    that a camera or a command chose in place of the configured one is not beside itself.
+
+    Raises what ``catalog.find`` raises, for each of them; ConfigError for one that is there
+    already, ModelError for one without labels.
+    """
+    model = catalog.find(name, labels)
+    wanted = settings.model.beside
+    if wanted == "auto":
+        others = _sensor() if groups_in_force(settings.decide, model.name) == "everyday" else []
+    else:
+        others = [catalog.find(other) for other in wanted]
+    kept: list[Model] = []
+    for other in others:
+        if not other.labels:
+            raise ModelError(
+                other.name, "gives features alone and no labels to stand beside others"
+            )
+        if other.file.sha256 not in [one.file.sha256 for one in (model, *kept)]:
+            kept.append(other)
+        elif wanted != "auto" and name == settings.model.name:
+            raise ConfigError("model.beside", f"{other.name} looks already; name each model once")
+    return replace(model, beside=tuple(kept))
+
+
+def _sensor() -> list[Model]:
+    try:
+        return [catalog.find(_SENSOR)]
+    except LabelcamError as error:
+        _log.warning("%s; going on without it", error)
+        return []
 
 
 def check_words(settings: config.Config, labels: Collection[str]) -> None:
@@ -80,6 +124,12 @@ def check_models(settings: config.Config) -> None:
     for chosen, model in check_labels(settings).models.items():
         choice = choose(model.file, settings.model)
         engine = open_beside(model, settings.model, choice)
+        runtime = engine.description.runtime if engine else settings.model.runtime
+        for other in model.beside:
+            its_engine = open_beside(other, settings_beside(settings.model, runtime))
+            if its_engine is not None:
+                with Classifier(other, its_engine) as classifier:
+                    prove(classifier, other.name)
         if engine is None:
             continue
         with contextlib.closing(engine):
