@@ -71,6 +71,8 @@ class SnapshotSink(Sink):
                 len(self._waiting) > QUEUE_COUNT or self._bytes > QUEUE_BYTES
             ):
                 self._waiting.popleft()
+                if not (self.lost or self.problem):
+                    _log.warning("snapshots: changes come faster than pictures are written")
                 self.lost += 1
             self._changed.notify_all()
 

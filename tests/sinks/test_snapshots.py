@@ -147,7 +147,9 @@ def test_labels_that_begin_in_one_frame_are_encoded_once(
     assert encoded == [7]
 
 
-def test_the_loop_never_waits_and_memory_is_bounded(make: Make, ring: Gated) -> None:
+def test_the_loop_never_waits_and_memory_is_bounded(
+    make: Make, ring: Gated, caplog: pytest.LogCaptureFixture
+) -> None:
     """A thousand changes, each in a frame of 640 x 480, while the disk hangs."""
     ring.opened.clear()
     sink = make()
@@ -165,6 +167,7 @@ def test_the_loop_never_waits_and_memory_is_bounded(make: Make, ring: Gated) -> 
     assert grown < snapshots.QUEUE_BYTES + 3e6
     waiting = snapshots.QUEUE_BYTES // (640 * 480 * 3)
     assert sink.lost == 1000 - waiting
+    assert caplog.text.count("changes come faster than pictures are written") == 1
     ring.opened.set()
     sink.close()
     # The newest are kept.
