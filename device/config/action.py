@@ -20,7 +20,7 @@ _OF_KIND = {
     "template": ("webhook",),
     "secret_file": ("webhook", "apprise"),
     "ca_file": ("webhook",),
-    "keep_h": ("webhook",),
+    "keep_h": ("webhook", "apprise"),
     "message": ("webhook", "apprise"),
     "message_off": ("webhook", "apprise"),
     "snapshot": ("webhook", "apprise"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from device.errors import SinkError
 
-_MAX_BYTES = 4096
+_MAX_BYTES = 16_384
 
 
 def read_secret(path: str, where: str) -> str:
@@ -15,15 +15,26 @@ def read_secret(path: str, where: str) -> str:
 
     Raises SinkError.
     """
+    if not (secret := _read(path, where).partition("\n")[0].rstrip("\r")):
+        raise SinkError(f"{where} {path}: its first line is empty")
+    return secret
+
+
+def read_secrets(path: str, where: str) -> list[str]:
+    """All lines of such a file that are not empty and no comment after ``#``. Raises SinkError."""
+    lines = (line.strip() for line in _read(path, where).splitlines())
+    if not (found := [line for line in lines if line and not line.startswith("#")]):
+        raise SinkError(f"{where} {path}: has no line with a secret")
+    return found
+
+
+def _read(path: str, where: str) -> str:
     refuse_public(path, where)
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - read to a bound
-            text = file.read(_MAX_BYTES)
+            return file.read(_MAX_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise SinkError(f"{where} {path}: {reason_of(error)}") from None
-    if not (secret := text.partition("\n")[0].rstrip("\r")):
-        raise SinkError(f"{where} {path}: its first line is empty")
-    return secret
 
 
 def credential(name: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import trustme
 
+from device.sinks.actions.sender import Answer
 from device.sinks.actions.webhook.address import Address, parse
-from device.sinks.actions.webhook.post import Answer, Request, post
+from device.sinks.actions.webhook.post import Request, post
 from device.system.secret import trust
 from tests.actions.http_server import Reply, http_server
 from tests.peer import Peer

@@ -28,9 +28,9 @@ from device.frames import Frame, PixelFormat
 from device.sinks import outbox as outboxes
 from device.sinks.actions.kinds import check_action, open_action
 from device.sinks.actions.performer import Occurrence
-from device.sinks.actions.webhook import MAX_BYTES, WebhookPerformer, outbox_name
-from device.sinks.actions.webhook.post import Answer
-from device.sinks.actions.webhook.sender import Sender
+from device.sinks.actions.sender import Answer, Sender
+from device.sinks.actions.stored import MAX_BYTES, outbox_name
+from device.sinks.actions.webhook import WebhookPerformer
 from device.sinks.actions.webhook.templates import signature
 from device.sinks.actions.wording import Delivery
 from device.sinks.outbox import Limits, Outbox
@@ -356,7 +356,7 @@ def line(path: Path, server: HttpServer, **keys: Any) -> Iterator[Line]:
     """A sender to a real server, with a clock of the test's own."""
     settings = Action(name="phone", kind="webhook", on=server.url())
     performer = WebhookPerformer(settings, Reports(), state=path.parent)
-    performer._prepare()
+    performer.prepare()
     made = Line(path, performer._send, **keys)
     try:
         yield made

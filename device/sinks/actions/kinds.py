@@ -12,6 +12,7 @@ KINDS = {
     "gpio": "device.sinks.actions.gpio",
     "command": "device.sinks.actions.command",
     "webhook": "device.sinks.actions.webhook",
+    "apprise": "device.sinks.actions.apprise",
 }
 
 

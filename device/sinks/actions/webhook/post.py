@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 
 from device import __version__
+from device.sinks.actions.sender import Answer
 from device.system.text import one_line
 from device.system.timed_socket import TimedSocket
 
@@ -44,24 +45,6 @@ class Request(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """The server alone: all the rest may hold a secret."""
         return f"Request({self.method} {self.host}:{self.port})"
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """``status`` is 0 where none came, and ``said`` then why; ``retry_after_s`` as it asked for."""
-
-    status: int
-    said: str
-    retry_after_s: float | None = None
-
-    @property
-    def taken(self) -> bool:
-        """Whether the server has it now."""
-        return 200 <= self.status < 300
-
-    @property
-    def final(self) -> bool:
-        """Whether the same request would be refused for ever."""
-        return 400 <= self.status < 500 and self.status not in (408, 425, 429)
 
 
 def post(request: Request, stop: threading.Event, total_s: float = TOTAL_S) -> Answer:

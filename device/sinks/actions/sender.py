@@ -5,8 +5,9 @@ import random
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from device.errors import ActionError
-from device.sinks.actions.webhook.post import Answer
 from device.sinks.actions.wording import Delivery
 from device.sinks.outbox import RETRY_S, TRIM_S, Outbox, Stored
 from device.sinks.retry import Retry
@@ -18,6 +19,28 @@ _log = logging.getLogger("labelcam.actions")
 RETRY_AFTER_MAX_S = 3600.0
 # Between two tries, however soon the server says that it can be asked again.
 RETRY_AFTER_MIN_S = 0.5
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a server answered, in words in ``said``; ``status`` is HTTP's, 0 where none came.
+
+    ``retry_after_s`` is how long it wants to be left alone.
+    """
+
+    status: int
+    said: str
+    retry_after_s: float | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the server has it now."""
+        return 200 <= self.status < 300
+
+    @property
+    def final(self) -> bool:
+        """Whether the same request would be refused for ever."""
+        return 400 <= self.status < 500 and self.status not in (408, 425, 429)
+
 
 # Sends a delivery of an age, perhaps not for the first time; None where it is not wanted.
 Send = Callable[[Delivery, float | None, bool], Answer]
@@ -108,7 +131,7 @@ class Sender:
         if answer.taken:
             self._recover()
             self.delivered += 1
-            self._done(stored, age_s, f"answered {answer.said}")
+            self._done(stored, age_s, answer.said)
             return 0.0
         if answer.final:
             self._recover()
