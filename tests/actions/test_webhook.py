@@ -26,6 +26,7 @@ from device.config import Action
 from device.errors import ActionError, ConfigError
 from device.frames import Frame, PixelFormat
 from device.sinks import outbox as outboxes
+from device.sinks.actions import stored
 from device.sinks.actions.kinds import check_action, open_action
 from device.sinks.actions.performer import Occurrence
 from device.sinks.actions.sender import Answer, Sender
@@ -228,9 +229,9 @@ def test_no_secret_reaches_disk_logs_or_reports(rig: Rig, caplog: pytest.LogCapt
         caught.value
     )
     webhook.close()
-    stored = b"".join(p.read_bytes() for p in (rig.state / "actions").iterdir())
-    assert stored
-    assert SECRET.encode() not in stored
+    written = b"".join(p.read_bytes() for p in (rig.state / "actions").iterdir())
+    assert written
+    assert SECRET.encode() not in written
 
 
 def test_a_secret_that_everyone_may_read_is_refused(rig: Rig) -> None:
@@ -582,9 +583,32 @@ def test_a_server_that_hangs_keeps_nothing_from_being_stored_nor_the_end(rig: Ri
     box = Outbox(
         rig.state / "actions" / outbox_name("phone"), Limits(9, 1 << 20, 1e9), kind=Delivery
     )
-    assert [stored.event.label for stored in box.pending(0, 9)] == ["a", "b"]
+    assert [waiting.event.label for waiting in box.pending(0, 9)] == ["a", "b"]
     box.close()
     assert rig.reports.found == []
+
+
+def test_what_waits_when_the_run_ends_is_sent_while_the_server_takes_it(
+    rig: Rig, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "GOODBYE_S", DEADLINE_S)
+    webhook = rig.open(server.url())
+    for label in "abc":
+        webhook.begin(occurrence(label))
+    webhook.cancel()
+    webhook.close()
+    assert labels(server) == ["a", "b", "c"]
+
+
+def test_what_is_wrong_is_told_with_how_many_wait(rig: Rig) -> None:
+    with http_server(Reply(503)) as server:
+        webhook = rig.open(server.url())
+        webhook.begin(occurrence())
+        deadline = time.monotonic() + DEADLINE_S
+        while not webhook.problem and time.monotonic() < deadline:
+            time.sleep(0.005)
+        where = f"127.0.0.1:{server.port}"
+        assert webhook.problem == f"{where}: 503 Service Unavailable (1 waiting)"
 
 
 def test_a_full_disk_does_not_stop_deliveries(

@@ -99,6 +99,13 @@ class Sender:
             return len(self._outbox)
 
     @property
+    def trouble(self) -> str:
+        """Why the last try failed, how many wait, and how many were dropped; empty where it
+        did not fail."""
+        dropped = f", {self.dropped} dropped" if self.dropped else ""
+        return f"{self.problem} ({self.waiting} waiting{dropped})" if self.problem else ""
+
+    @property
     def dropped(self) -> int:
         """How many were dropped undelivered: by the outbox's bounds, by age, or refused."""
         return self._outbox.dropped + self.refused + self.expired

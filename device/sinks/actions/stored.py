@@ -27,7 +27,8 @@ _log = logging.getLogger("labelcam.actions")
 
 # What is kept for a server that is away: the oldest goes first. Some hundred pictures.
 MAX_WAITING, MAX_BYTES = 10_000, 20 << 20
-CLOSE_S = 0.8
+# For how long what waits is still sent when the run ends, and until a request is given up then.
+GOODBYE_S, CLOSE_S = 0.7, 0.3
 
 
 class Stopped(Exception):
@@ -63,6 +64,7 @@ class StoredPerformer(Performer):
         self._clock = clock
         self._ids = Ids()
         self._put = threading.Event()
+        self._ending = threading.Event()
         self._sender: Sender | None = None
         self._thread: threading.Thread | None = None
 
@@ -116,8 +118,8 @@ class StoredPerformer(Performer):
         return answer.said
 
     def cancel(self) -> None:
-        """Give up what is being sent; it stays stored."""
-        self.stop.set()
+        """Send no more than what waits, and that only while the server takes it."""
+        self._ending.set()
         self._put.set()
 
     def close(self) -> None:
@@ -125,6 +127,8 @@ class StoredPerformer(Performer):
         self.cancel()
         thread, self._thread = self._thread, None
         if thread:
+            thread.join(GOODBYE_S)
+            self.stop.set()
             thread.join(CLOSE_S)
         if self._sender:
             self._sender.close()
@@ -160,8 +164,10 @@ class StoredPerformer(Performer):
                     one_line(str(error)),
                 )
                 wait_s = 10.0
-            self.problem = sender.problem
-            if wait_s != 0.0 and not self.stop.is_set():
+            self.problem = sender.trouble
+            if wait_s != 0.0:
+                if self._ending.is_set():
+                    return
                 self._put.wait(wait_s)
 
     def _send(self, delivery: Delivery, age_s: float | None, replayed: bool) -> Answer:
