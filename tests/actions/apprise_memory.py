@@ -1,4 +1,4 @@
-"""What Apprise costs: ``python -m tests.actions.apprise_memory`` prints MB of memory, and seconds."""
+"""What Apprise costs: ``python -m tests.actions.apprise_memory`` prints its MB and seconds."""
 
 import resource
 import time
