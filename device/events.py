@@ -28,7 +28,8 @@ Look = Literal["", "moving", "settling", "re-check", "settled", "hot", "cpu budg
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One label of one frame; ``index`` is its row in the model's output."""
+    """One label of one frame; ``index`` is its row among the words that are decided on, or among
+    the model's labels where those are asked for."""
 
     label: str
     index: int

@@ -50,6 +50,31 @@ def test_a_setting_is_toml_or_a_bare_word() -> None:
         ("[decide]\nmin_frames = true\n", "decide.min_frames = True: expected `int`, got `bool`"),
         ("[decide]\nexit = 0.7\n", "decide: expected `exit` < `enter` (0.5), met 0.7"),
         (
+            "[decide.label.cat]\nenter = 0.2\n",
+            "decide: expected `exit` < `enter` (0.2) of label 'cat', met 0.3; "
+            "what a label has not of its own is that of all",
+        ),
+        (
+            "[decide.label.dog]\n[decide.label.cat]\nentr = 0.2\n",
+            "unknown key `entr` in [decide.label.cat]; did you mean `enter`?",
+        ),
+        (
+            "[decide.label.dog]\n[decide.label.'tiger cat']\nenter = 2\n",
+            'decide.label."tiger cat".enter = 2: expected `float` <= 1.0',
+        ),
+        ("[decide.label]\ncat = 3\n", "decide.label.cat = 3: expected `object`, got `int`"),
+        ("[decide.alias]\ndog = 'x'\ncat = 3\n", "decide.alias.cat = 3: expected `str`, got `int`"),
+        (
+            "[decide.alias]\ncat = ''\n",
+            "decide.alias.cat = '': expected `str` of length >= 1",
+        ),
+        (
+            "[decide]\nmode = 'any'\nmargin = 0.2\n",
+            'decide: expected `margin` of 0 with `mode` "any", met 0.2: '
+            "labels that come and go by themselves have no runner-up",
+        ),
+        ("[decide]\nmode = 'all'\n", "decide.mode = 'all': expected one of 'any', 'one'"),
+        (
             "[camera]\nrotate = 45\n",
             "camera.0.rotate = 45: expected one of 0, 90, 180, 270",
         ),
@@ -97,6 +122,40 @@ def test_a_missing_file_a_directory_and_bytes(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             config.load(path)
+
+
+def test_labels_are_named_on_the_command_line_too() -> None:
+    decide = config.load(
+        None,
+        [
+            "decide.label.cat.enter=0.4",
+            "decide.label.cat.cooldown_s=5",
+            'decide.label."tiger cat".exit=0.2',
+            "decide.label.red fox.exit=0.1",
+            "decide.alias.cup=coffee",
+        ],
+    ).decide
+    assert decide.label == {
+        "cat": config.Label(enter=0.4, cooldown_s=5),
+        "tiger cat": config.Label(exit=0.2),
+        "red fox": config.Label(exit=0.1),
+    }
+    assert decide.alias == {"cup": "coffee"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("decide.label.cat.entr=1", "--set: unknown key `entr` in [decide.label.cat]; did you"),
+        ("decide.label.cat=1", "decide.label.cat=1: expected section.key=value"),
+        ("decide.alias.cup.x=1", "decide.alias.cup.x=1: expected section.key=value"),
+        ("decide.label.cat.enter=2", "--set: decide.label.cat.enter = 2: expected `float` <= 1.0"),
+    ],
+)
+def test_what_is_wrong_of_a_label_on_the_command_line_is_told(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [setting])
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("setting", ["decide", "decide=1", "=1", "decide.=1", "a.b.c.d=1"])

@@ -130,11 +130,23 @@ def test_check_finds_the_model_and_its_labels_as_a_run_does(
             "'catt' is no label of the model; did",
         ),
         ('model.name = "/none.tflite"', f"{file}: model /none.tflite"),
+        ("[decide.label.catt]\nenter = 0.9", "decide.label: 'catt' is no label of the model; did"),
+        ("[decide.alias]\ncatt = 'x'", "decide.alias: 'catt' is no label of the model; did you"),
+        ("[decide.alias]\ncat = 'dog'", "decide.alias: 'dog' would be two labels; one word for"),
+        ("[decide.alias]\nespresso = 'x'", "decide.alias: 'espresso' counts as 'cup' here; name"),
+        ("[decide.label.cat]\nenter = 0.1", "of label 'cat', met 0.3"),
+        ('decide = {mode = "any", margin = 0.1}', "expected `margin` of 0 with `mode`"),
+        (
+            'decide.alias.cat = "Minka"\nmqtt = {enabled = true, watch = ["cat"]}',
+            "mqtt.watch: 'cat' is called 'Minka' here",
+        ),
         ('mqtt = {enabled = true, watch = ["coffe"]}\ndecide.groups = "everyday"', "mqtt.watch:"),
     ):
         file.write_text(text)
         assert main(["config", "check", str(file)]) == 2
         assert reason in capsys.readouterr().err
+    file.write_text("[decide]\nalias.cat = 'Minka'\nlabel.cat.enter = 0.6\nlabel.dog.exit = 0.1\n")
+    assert main(["config", "check", str(file)]) == 0
     file.write_text('decide = {groups = "everyday", allow = ["cat"]}\n')
     assert main(["config", "check", "--deep", str(file), "--source", "synthetic"]) == 0
     assert main(["config", "check", str(file), "--set", 'decide.deny=["cat"]']) == 2

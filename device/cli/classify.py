@@ -36,6 +36,15 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--top", metavar="K", type=count, default=5, help="how many labels a picture (5)"
     )
+    parser.add_argument(
+        "--groups",
+        metavar="NAME",
+        nargs="?",
+        const="everyday",
+        default="",
+        help="words for groups of labels, as a run says them: everyday, which need not be named, "
+        "or a file like decide.groups; after the files",
+    )
     parser.set_defaults(command=_classify, loads=("device.pipeline.classifier",))
 
 
@@ -49,7 +58,9 @@ def _classify(options: argparse.Namespace) -> int:
     from device.inference.choice import choose
     from device.inference.pool import open_engine
     from device.library import catalog
-    from device.pipeline.classifier import Classifier
+    from device.pipeline.classifier import Classifier, predictions
+    from device.pipeline.groups import groups_for
+    from device.pipeline.words import Words
     from device.recordings.pictures import find_pictures, read_picture
 
     settings = config.Model(name=options.model or config.Model().name, labels=options.labels)
@@ -57,6 +68,8 @@ def _classify(options: argparse.Namespace) -> int:
     found = catalog.find(settings.name, settings.labels)
     if not found.labels:
         raise ModelError(found.name, "gives features alone, not labels; `labelcam run` takes it")
+    decide = config.Decide(groups=options.groups)
+    words = Words(decide, found.labels, groups_for(decide, found.name))
     # What a run or a bench measured; a picture or two are not worth a measurement.
     choice = choose(found.file, settings)
     with Classifier(found, open_engine(found, settings, choice)) as classifier:
@@ -68,11 +81,11 @@ def _classify(options: argparse.Namespace) -> int:
                 continue
             for picture in pictures:
                 try:
-                    classifier.classify(read_picture(picture))
+                    scores = words(classifier.classify(read_picture(picture)))
                 except PictureError as error:
                     failed = _complain(error)
                     continue
-                best = classifier.top(options.top)
+                best = predictions(words.names, scores, options.top)
                 # Bytes of a name that are not UTF-8 are no text that could be printed.
                 name = os.fsencode(picture).decode(errors="backslashreplace")
                 result = Classified(name, best, classifier.stages)

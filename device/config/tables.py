@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -14,6 +14,8 @@ from device.errors import ConfigError
 _MAX_BYTES = 1 << 20
 # The name of a camera that is given none.
 _CAMERA = "camera"
+# Tables with keys of the user's own, and how many parts lead from the section to a value in them.
+_NAMED = {("decide", "alias"): 2, ("decide", "label"): 3}
 
 
 def read(path: Path) -> str:
@@ -64,7 +66,7 @@ def name_regions(raw: dict[str, Any]) -> None:
 def apply(raw: dict[str, Any], setting: str) -> None:
     """Put one ``section.key=value`` into the raw tables."""
     key, sign, text = setting.partition("=")
-    path = key.strip().split(".")
+    path = _path(key.strip())
     if not sign or len(path) < 2 or not all(path):
         raise ConfigError(f"--set {setting}", "expected section.key=value")
     value = _value(text.strip())
@@ -81,10 +83,28 @@ def apply(raw: dict[str, Any], setting: str) -> None:
             rest = rest[1:]
     else:
         tables = [raw.setdefault(section, {})]
-    if len(rest) != 1 or not all(isinstance(t, dict) for t in tables):
+        if len(rest) == _NAMED.get((section, rest[0])):
+            # [decide.label.cat] and its like are tables that the user named.
+            for name in rest[:-1]:
+                tables = [t.setdefault(name, {}) for t in tables if isinstance(t, dict)]
+            rest = rest[-1:]
+    if not tables or len(rest) != 1 or not all(isinstance(t, dict) for t in tables):
         raise ConfigError(f"--set {setting}", "expected section.key=value")
     for table in tables:
         table[rest[0]] = value
+
+
+def _path(key: str) -> list[str]:
+    """The parts of a key; one with a dot or a space in it may stand in quotes, as in TOML."""
+    try:
+        found: Any = tomllib.loads(f"{key} = 0")
+    except (ValueError, RecursionError):
+        return key.split(".")
+    path = []
+    while isinstance(found, dict) and len(found) == 1:
+        ((name, found),) = found.items()
+        path.append(name)
+    return path if found == 0 else key.split(".")
 
 
 def _value(text: str) -> Any:
@@ -97,13 +117,18 @@ def _value(text: str) -> Any:
 def explain(message: str, raw: Mapping[str, Any], root: type) -> str:
     """msgspec's message, turned to ``key = value: limit``."""
     problem, _, pointer = message.partition(" - at `$")
-    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", pointer.rstrip("`"))
     value: Any = raw
     section: Any = root
-    for name, index in steps:
-        value = value[name] if name else value[int(index)]
+    steps: list[str] = []
+    for name, index, named in re.findall(
+        r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]", pointer.rstrip("`")
+    ):
         section = _inner(section, name)
-    key = ".".join(name or index for name, index in steps).replace(".regions.", ".region.")
+        # Of the tables that the user named, msgspec does not say which.
+        step = _culprit(value, section) if named else name or index
+        value = value[int(step)] if index else value[step]
+        steps.append(step if re.fullmatch(r"[\w-]+", step) else f'"{step}"')
+    key = ".".join(steps).replace(".regions.", ".region.")
     if unknown := re.search(r"unknown field `(.+)`", problem):
         known = [field.name for field in msgspec.structs.fields(section)]
         near = difflib.get_close_matches(unknown[1], known, n=1)
@@ -120,8 +145,19 @@ def explain(message: str, raw: Mapping[str, Any], root: type) -> str:
 
 
 def _inner(section: Any, key: str) -> Any:
-    """The type of a section's key, or of an array's element."""
+    """The type of a section's key, or of an element of an array or a table of names."""
+    if get_origin(section) is Annotated:
+        section = get_args(section)[0]
     if key:
-        hints = get_type_hints(section, include_extras=False)
-        return hints[key]
-    return get_args(section)[0]
+        return get_type_hints(section, include_extras=True)[key]
+    return get_args(section)[1 if get_origin(section) is dict else 0]
+
+
+def _culprit(named: Mapping[str, Any], kind: Any) -> str:
+    """The first entry that is not of its kind."""
+    for name, value in named.items():
+        try:
+            msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError:
+            return name
+    raise AssertionError("the message was of one of them")

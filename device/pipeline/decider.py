@@ -65,7 +65,7 @@ class Decider:
         self._settings = settings
         self._words = Words(settings, names, groups, strict=strict)
         self.names = self._words.names
-        self.known = self._words.known
+        self.known, self.classes = self._words.known, self._words.classes
         self.scores: Scores = np.zeros(len(self.names), np.float32)
         self.faults = 0
         self._smoothing = Smoothing(len(self.names), settings.smoothing_s)

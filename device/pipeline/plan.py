@@ -40,7 +40,7 @@ def plan(settings: config.Config) -> Plan:
     """
     shared = shared_settings(settings)
     models: dict[config.Model, Model] = {}
-    labels, known = {settings.decide.unknown}, set[str]()
+    labels, known, classes = {settings.decide.unknown}, set[str](), dict[str, str]()
     for camera in settings.camera:
         chosen = model_of(settings, camera)
         if chosen not in models:
@@ -50,10 +50,12 @@ def plan(settings: config.Config) -> Plan:
             decider = shared.decider(model, head_of(stream, model), controls)
             labels.update(decider.names)
             known |= decider.known
-        if model.labels:
-            # What was taught alone rules: settings of the model's own words rest, and are no error.
+            classes |= decider.classes
+        # Where what was taught alone rules, settings of the model's own words rest and are no
+        # error; what is allowed may be of what was taught alone.
+        with contextlib.suppress(ConfigError, ModelError):
             known |= shared.decider(model, None, controls).known
-    check_named(settings.decide, known)
+    check_named(settings.decide, known, classes)
     return Plan(models, frozenset(labels))
 
 

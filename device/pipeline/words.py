@@ -29,7 +29,8 @@ class Thresholds(NamedTuple):
 class Words:
     """Makes the scores of the words of those of a model's ``labels``.
 
-    ``names`` are the words that may be said, ``known`` all that settings may name. Raises
+    ``names`` are the words that may be said, ``known`` all that settings may name, and
+    ``classes`` those that count as a word, with that word. Raises
     ConfigError for settings that contradict each other, leave no word, or name what is not there;
     of ``alias`` and ``label`` the last is passed over unless ``strict``.
     """
@@ -44,7 +45,7 @@ class Words:
     ) -> None:
         self._settings = settings
         self._strict = strict
-        self._classes = {member: word for word, of in (groups or {}).items() for member in of}
+        self.classes = {member: word for word, of in (groups or {}).items() for member in of}
         # Where each label comes and goes by itself, two classes of one name are one label.
         merges = settings.mode == "any" and len(set(labels)) < len(labels)
         self._rollup: Rollup | None = None
@@ -110,7 +111,9 @@ class Words:
             if word in there:
                 alias[word] = name
             elif self._strict:
-                raise ConfigError("decide.alias", self._unknown(word, originals))
+                raise ConfigError(
+                    "decide.alias", _unknown(word, originals, self._settings, self.classes)
+                )
         called: dict[str, str] = {}
         for word in there:
             name = alias.get(word, word)
@@ -158,32 +161,35 @@ class Words:
             return None
         if key == "label" and not self._strict:
             return None
-        raise ConfigError(f"decide.{key}", self._unknown(entry, self._all))
-
-    def _unknown(self, entry: str, there: Iterable[str]) -> str:
-        """Why an entry means nothing, and what may have been meant."""
-        if word := self._classes.get(entry):
-            word = self._settings.alias.get(word, word)
-            return f'{entry!r} counts as {word!r} here; name that, or set decide.groups = ""'
-        settings = self._settings
-        if settings.groups == "auto" and settings.allow and entry in read_groups():
-            return (
-                f"{entry!r} is no label of the model but an everyday word; "
-                'set decide.groups = "everyday"'
-            )
-        return f"{entry!r} is no label of the model{nearest(entry, there)}"
+        raise ConfigError(f"decide.{key}", _unknown(entry, self._all, self._settings, self.classes))
 
 
-def check_named(settings: Decide, known: Iterable[str]) -> None:
-    """Raise ConfigError where ``alias`` or ``label`` name what no camera knows."""
+def check_named(
+    settings: Decide, known: Iterable[str], classes: Mapping[str, str] | None = None
+) -> None:
+    """Raise ConfigError where ``alias`` or ``label`` name what no camera knows.
+
+    ``classes`` are those that count as a word, with that word.
+    """
     known = set(known)
     named: dict[str, Mapping[str, object]] = {"alias": settings.alias, "label": settings.label}
     for key, entries in named.items():
         for entry in entries:
             if entry not in known:
-                raise ConfigError(
-                    f"decide.{key}", f"{entry!r} is no label of the model{nearest(entry, known)}"
-                )
+                raise ConfigError(f"decide.{key}", _unknown(entry, known, settings, classes or {}))
+
+
+def _unknown(entry: str, there: Iterable[str], settings: Decide, classes: Mapping[str, str]) -> str:
+    """Why an entry means nothing, and what may have been meant."""
+    if word := classes.get(entry):
+        word = settings.alias.get(word, word)
+        return f'{entry!r} counts as {word!r} here; name that, or set decide.groups = ""'
+    if settings.groups == "auto" and settings.allow and entry in read_groups():
+        return (
+            f"{entry!r} is no label of the model but an everyday word; "
+            'set decide.groups = "everyday"'
+        )
+    return f"{entry!r} is no label of the model{nearest(entry, there)}"
 
 
 def nearest(entry: str, names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ TEACH = "--own --config --set --model --lessons"
 HELP = {
     "": "run classify teach bench record history models web doctor config mqtt action --version",
     "run": "--source --config --set --frames",
-    "classify": "FILE --model --labels --top --json",
+    "classify": "FILE --model --labels --top --json --groups",
     "teach": "add capture list remove rename undo test export import forget-pictures",
     "teach add": f"LABEL PICTURE {TEACH}",
     "teach capture": f"LABEL --source --for --most {TEACH}",
@@ -141,7 +141,11 @@ def test_a_source_with_control_characters_is_refused(
         (["run", "--frames", "many"], "'many' is not a whole number over 0"),
         (["run", "--set", "camera.fps"], "--set camera.fps: expected section.key=value"),
         (["run", "--set", "camera.fps=0"], "camera.0.fps = 0: expected `float` >= 0.01"),
-        (["run", "--set", "decide.allow=['cat']"], "'cat' is no label of the model; did you mean"),
+        (
+            ["run", "--set", "decide.allow=['catt']"],
+            "'catt' is no label of the model; did you mean",
+        ),
+        (["run", "--set", "decide.allow=['cat']"], "but an everyday word; set decide.groups = "),
         (["run", "--config", "/nonexistent.toml"], "/nonexistent.toml: no such file"),
         (["run", "--source", "gopher://x"], "gopher:// is not a camera"),
         (["classify"], "required: FILE"),
@@ -215,6 +219,22 @@ def test_classify_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == str(FOOTAGE / "coffee.jpg")
     assert lines[1].split()[1:] == ["espresso"]
     assert len(lines) == 3
+
+
+def test_classify_says_words_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coffee, mine = str(FOOTAGE / "coffee.jpg"), tmp_path / "mine.toml"
+    mine.write_text('"hot drink" = ["espresso", "cup"]\n')
+    for options, words in (
+        (["--groups"], ["cup"]),
+        (["--groups", "everyday"], ["cup"]),
+        (["--groups", str(mine)], ["hot", "drink"]),
+    ):
+        assert main(["classify", coffee, "--top", "1", *options]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[1:] == words
+    assert main(["classify", coffee, "--groups", "/none.toml"]) == 2
+    assert "cannot be read as groups" in capsys.readouterr().err
 
 
 def test_classify_as_json(capsys: pytest.CaptureFixture[str]) -> None:

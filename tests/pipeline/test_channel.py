@@ -1,8 +1,10 @@
 """A channel: its recording plays faster or later than it was made, its hours end and begin."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -106,29 +108,37 @@ def test_the_terminal_does_not_limit_what_others_get(colours: Callable[..., Path
     assert len(recorder.observed[0].predictions) == 3
 
 
-@pytest.fixture
-def channel(colours: Callable[..., Path]) -> Iterator[Channel]:
-    """A channel that has said a label, of a camera that is live."""
-    model = str(colours(softmax=True))
-    decide = config.Decide(smoothing_s=0, min_hold_s=0, min_frames=1, enter=0.34, exit=0.33)
-    settings = config.Config(model=config.Model(name=model), decide=decide)
+DECIDE = config.Decide(smoothing_s=0, min_hold_s=0, min_frames=1, enter=0.34, exit=0.33)
+
+
+@contextlib.contextmanager
+def channel_of(model: Path, decide: config.Decide = DECIDE) -> Iterator[Channel]:
+    """A channel of a camera that is live."""
+    settings = config.Config(model=config.Model(name=str(model)), decide=decide)
     camera = settings.camera[0]
-    classifier = classifier_of(model)
+    classifier = classifier_of(str(model))
     supervisor = CameraSupervisor(camera, LatestFrame(), open_camera)
     supervisor.state = "live"
     made = Channel(
         camera,
         shared_settings(settings),
         configured_controls(settings, camera),
-        catalog.find(model),
+        catalog.find(str(model)),
         classifier,
         supervisor,
         CameraMeter(camera.name, camera.source, classifier.description),
         MotionDetector(),
     )
-    assert see(made) == "red"
-    yield made
-    made.close()
+    with contextlib.closing(made):
+        yield made
+
+
+@pytest.fixture
+def channel(colours: Callable[..., Path]) -> Iterator[Channel]:
+    """A channel that has said a label, of a camera that is live."""
+    with channel_of(colours(softmax=True)) as made:
+        assert see(made) == "red"
+        yield made
 
 
 def see(channel: Channel) -> str | None:
@@ -219,3 +229,65 @@ class TestAtRest:
         assert observation is not None
         assert len(observation.changes) == 1
         assert observation.changes[0].label == "blue"
+
+
+def frame(*bgr: int) -> Frame:
+    return frame_of(np.full((8, 8, 3), bgr, np.uint8), at=time.monotonic())
+
+
+def test_what_a_frame_gave_is_told_in_the_words_that_are_decided_on(
+    colours: Callable[..., Path], tmp_path: Path
+) -> None:
+    groups = tmp_path / "groups.toml"
+    groups.write_text('warm = ["red"]\ncool = ["green", "blue"]\n')
+    decide = msgspec.structs.replace(DECIDE, groups=str(groups), alias={"warm": "hot"})
+    with channel_of(colours(softmax=True), decide) as made:
+        seen = made.process(frame(0, 0, 255))
+        assert seen is not None
+        assert (seen.label, seen.active) == ("hot", ("hot",))
+        assert [p.label for p in seen.predictions] == ["hot", "cool"]
+        assert sum(p.score for p in seen.predictions) == pytest.approx(1, abs=0.02)
+    with channel_of(colours(softmax=True), msgspec.structs.replace(DECIDE, deny=("red",))) as made:
+        seen = made.process(frame(0, 0, 255))
+        assert seen is not None
+        assert {p.label for p in seen.predictions} <= {"green", "blue"}
+
+
+def test_of_many_labels_each_is_a_change_of_its_own(colours: Callable[..., Path]) -> None:
+    decide = msgspec.structs.replace(DECIDE, mode="any", enter=0.3, exit=0.25)
+    with channel_of(colours(softmax=True), decide) as made:
+        both = made.process(frame(0, 255, 255))  # yellow
+        assert both is not None
+        assert {change.label for change in both.changes} == {"red", "green"}
+        assert [len(change.active) for change in both.changes] == [1, 2]
+        green = made.process(frame(0, 255, 0))
+        assert green is not None
+        (ended,) = green.changes
+        assert (ended.label, ended.on, ended.active) == ("red", False, ("green",))
+        lost = made.lose(time.monotonic())
+        assert lost is not None
+        assert (lost.label, lost.previous, lost.active) == (UNAVAILABLE, "green", ())
+        back = made.process(frame(0, 255, 0))
+        assert back is not None
+        assert [(c.label, c.previous, c.on) for c in back.changes] == [("green", UNAVAILABLE, True)]
+
+
+@pytest.mark.parametrize("mode", ["one", "any"])
+def test_scores_that_are_none_are_said_once_and_make_no_label(
+    colours: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: Any,
+) -> None:
+    with channel_of(colours(softmax=True), msgspec.structs.replace(DECIDE, mode=mode)) as made:
+        broken = np.array([np.nan, np.inf, 1e30], np.float32)
+        monkeypatch.setattr(made.classifier, "classify", lambda _: broken)
+        for _ in range(3):
+            seen = made.process(frame(0, 0, 255))
+            assert seen is not None
+            assert (seen.label, seen.score) == ("unknown", 0.0)
+            assert [p.score for p in seen.predictions] == [0.0]
+    lines = [record.message for record in caplog.records]
+    assert lines == [
+        "camera camera: colours gave scores that are no probabilities; they count as 0"
+    ]

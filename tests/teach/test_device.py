@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 
 from device import config
 from device.control.commands import Answer, Command
-from device.errors import ModelError
+from device.errors import ConfigError, ModelError
 from device.events import DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, PixelFormat
 from device.library import catalog
 from device.node import Node
+from device.pipeline.plan import check_labels
 from device.recordings.pictures import read_picture
 from device.sinks.record import RecordSink
 from device.system.paths import state_directory
@@ -141,6 +143,24 @@ def test_the_label_that_was_chosen_is_what_a_button_teaches(settings: config.Con
     assert errors[1:4] == [""] * 3
     assert errors[4].startswith("teach: label ' '")
     assert teaching.said == WORDS
+
+
+def test_settings_of_labels_may_name_what_is_taught_and_what_the_model_knows(
+    settings: config.Config,
+) -> None:
+    run(settings, [Command(n, "teach", w) for n, w in WORDS.items()], WORDS)
+    named = (*WORDS.values(), "cup")
+    own = {word: config.Label(cooldown_s=1) for word in named}
+    # What was taught takes the place of the model's words, whose settings rest.
+    check_labels(config_with(settings, label=own))
+    check_labels(config_with(settings, alias=dict.fromkeys(["cat"], "Minka")))
+    with pytest.raises(ConfigError, match=r"decide\.label: 'cupp' is no label of the model; did"):
+        check_labels(config_with(settings, label={"cupp": config.Label()}))
+
+
+def config_with(settings: config.Config, **changes: Any) -> config.Config:
+    decide = msgspec.structs.replace(settings.decide, **changes)
+    return msgspec.structs.replace(settings, decide=decide)
 
 
 def test_a_damaged_head_leaves_the_labels_of_the_model(
