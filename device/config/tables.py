@@ -128,6 +128,7 @@ def explain(message: str, raw: Mapping[str, Any], root: type) -> str:
         step = _culprit(value, section) if named else name or index
         value = value[int(step)] if index else value[step]
         steps.append(step if re.fullmatch(r"[\w-]+", step) else f'"{step}"')
+        section = _plain(section)
     key = ".".join(steps).replace(".regions.", ".region.")
     if unknown := re.search(r"unknown field `(.+)`", problem):
         known = [field.name for field in msgspec.structs.fields(section)]
@@ -146,11 +147,14 @@ def explain(message: str, raw: Mapping[str, Any], root: type) -> str:
 
 def _inner(section: Any, key: str) -> Any:
     """The type of a section's key, or of an element of an array or a table of names."""
-    if get_origin(section) is Annotated:
-        section = get_args(section)[0]
     if key:
         return get_type_hints(section, include_extras=True)[key]
     return get_args(section)[1 if get_origin(section) is dict else 0]
+
+
+def _plain(kind: Any) -> Any:
+    """A type without its limits."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _culprit(named: Mapping[str, Any], kind: Any) -> str:
