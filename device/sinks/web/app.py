@@ -32,6 +32,7 @@ from device.sinks.web.access import (
     Send,
     client_of,
 )
+from device.sinks.web.history import History
 from device.sinks.web.metrics import Metrics
 from device.sinks.web.snapshots import Snapshots
 from device.sinks.web.state import Done, Order, Refusal, WebState
@@ -125,6 +126,7 @@ class WebApp:
             Route("/api/snapshot.jpg", self._snapshot),
             Route("/api/command", self._command, methods=["POST"]),
             *self._teaching.routes,
+            *History().routes,
             *self._kept.routes,
             Route("/{file}", self._file),
         ]

@@ -6,6 +6,7 @@ import msgspec
 
 from device import __version__
 from device.sinks.ring import LIST_MAX
+from device.sinks.web.history import SPAN_MAX_S, Past, Totals
 from device.sinks.web.snapshots import Album, Removed
 from device.sinks.web.state import Done, Order, Refusal, State
 from device.sinks.web.teaching import Correction, Lessons
@@ -13,7 +14,7 @@ from device.sinks.web.teaching import Correction, Lessons
 _REFUSALS = {
     400: "The request names no host.",
     403: "Not allowed: from another site, or turned off in the configuration.",
-    404: "No camera has that name, or no picture that id.",
+    404: "No camera has that name, no picture that id, or there is no history.",
     409: "The device refused; the reason is told.",
     411: "The length of the body is not told.",
     413: "The body is too large.",
@@ -44,6 +45,7 @@ _ENTRY = {
     "description": "The number of the picture.",
     "schema": {"type": "integer", "minimum": 0},
 }
+_SECONDS = {"type": "number", "minimum": 0, "description": "Seconds since 1970."}
 _SNAPSHOT = {
     "name": "id",
     "in": "path",
@@ -71,6 +73,26 @@ _OF_ALBUM = [
         "schema": {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 24},
     },
 ]
+_OF_HISTORY = [
+    {
+        "name": name,
+        "in": "query",
+        "description": text,
+        "schema": {"type": "string"} if name in ("camera", "label") else _SECONDS,
+    }
+    for name, text in (
+        ("camera", "Only of the camera with this name."),
+        ("label", "Only of this label."),
+        ("since", "From then on; a day, or a week of totals, before the end."),
+        ("until", "Before then; by default now."),
+    )
+]
+_BY = {
+    "name": "by",
+    "in": "query",
+    "description": "By the hour, for 35 days at most, or by the day.",
+    "schema": {"type": "string", "enum": list(SPAN_MAX_S), "default": "hour"},
+}
 _WRITE = {
     "name": "X-Labelcam",
     "in": "header",
@@ -82,11 +104,11 @@ _WRITE = {
 
 def document(*, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document; with ``needs_token`` all but the probes ask for a bearer."""
-    types = [State, Order, Done, Refusal, Lessons, Correction, Album, Removed]
+    types = [State, Order, Done, Refusal, Lessons, Correction, Album, Removed, Past, Totals]
     refs, schemas = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
-    state, order, done, refusal, lessons, correction, album, removed = refs
+    state, order, done, refusal, lessons, correction, album, removed, past, totals = refs
     text = {"text/plain": {"schema": {"type": "string"}}}
 
     def operation(
@@ -179,6 +201,22 @@ def document(*, needs_token: bool) -> dict[str, Any]:
         "/api/snapshots/{id}": {
             "delete": operation(
                 "Throw one away.", json_of(removed), (404, 409), parameters=[_SNAPSHOT, _WRITE]
+            )
+        },
+        "/api/history": {
+            "get": operation(
+                "What was seen, when nothing was, and what actions did.",
+                json_of(past),
+                (404, 422),
+                parameters=_OF_HISTORY,
+            )
+        },
+        "/api/history/totals": {
+            "get": operation(
+                "How long and how often each label was there.",
+                json_of(totals),
+                (404, 422),
+                parameters=[*_OF_HISTORY, _BY],
             )
         },
         "/api/command": {

@@ -120,6 +120,7 @@ function showCameras(names) {
         showCameras(names);
         showVideo();
         showAll();
+        dispatchEvent(new Event("camera"));
       };
       return button;
     }),
@@ -157,4 +158,10 @@ addEventListener("pageshow", (event) => event.persisted && restart());
 watchControls(page, order);
 watchTeach(page);
 watchSnapshots(page);
+// Who looks further down than the present gets the past.
+new IntersectionObserver(async ([one], observer) => {
+  if (!one.isIntersecting) return;
+  observer.disconnect();
+  (await import("/history.js")).watchHistory(page);
+}).observe($("timeline"));
 follow();

@@ -85,10 +85,12 @@ export function span(seconds) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
-// The same label has the same colour each time; what is no label is grey.
-function colour(label) {
-  if (["unknown", "unavailable", "off-duty"].includes(label)) return "var(--line)";
-  let hash = 7;
-  for (const character of label) hash = (hash * 31 + character.codePointAt(0)) % 3600;
-  return `hsl(${hash / 10} 58% 52%)`;
+// Okabe's and Ito's colours, which nearly everybody can tell apart: in the order of appearance, so
+// that the first seven labels have one of their own. What is no label is grey.
+const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
+const known = new Map();
+export function colour(label) {
+  if (["unknown", "nothing", "unavailable", "off-duty"].includes(label)) return "var(--line)";
+  if (!known.has(label)) known.set(label, PALETTE[known.size % PALETTE.length]);
+  return known.get(label);
 }
