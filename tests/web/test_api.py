@@ -279,7 +279,7 @@ def test_pictures_of_every_layout(view: View, layout: PixelFormat, pixels: Pixel
 
 def test_the_page_weighs_little(view: View) -> None:
     names = ["", "style.css", "app.js", "command.js", "controls.js", "show.js", "timeline.js"]
-    names += ["teach.js", "snapshots.js"]
+    names += ["teach.js", "snapshots.js"]  # history.js comes when it is looked at
     answers = [view.ask(f"/{name}") for name in [*names, "icon.svg"]]
     assert all(answer.status == 200 for answer in answers)
     assert sum(len(answer.body) for answer in answers) <= 60_000

@@ -31,6 +31,7 @@ function follow() {
     showCameras(names);
     showVideo();
     showAll();
+    dispatchEvent(new Event("camera"));
   });
   on("live", (cameras) => {
     page.state.cameras = cameras;

@@ -42,7 +42,9 @@ export function watchHistory(state) {
     const cell = { ArrowLeft: target.previousElementSibling, ArrowRight: target.nextElementSibling, ArrowUp: above(target, -1), ArrowDown: above(target, 1) }[key];
     if (cell?.tabIndex >= -1 && cell.tagName === "TD") cell.focus();
   };
-  $("week").onfocusin = $("week").onpointerover = ({ target }) => target.title && ($("week-said").textContent = target.title);
+  for (const kind of ["focusin", "pointerover"]) {
+    $("week").addEventListener(kind, ({ target }) => target.title && ($("week-said").textContent = target.title));
+  }
   addEventListener("camera", show);
   setInterval(() => !document.hidden && page.live && day === startOfDay(0) && show(), REFRESH_MS);
   show();
@@ -51,13 +53,13 @@ export function watchHistory(state) {
 async function show() {
   if (!page.camera) return;
   const found = await ask("", { since: day, until: startOfDay(1, day) });
-  $("past").hidden = !found?.begun;
-  if (!found?.begun) return;
-  past = found;
+  past = found?.begun ? found : null;
+  if (!past) return void ($("past").hidden = true);
   const chosen = $("past-label").value;
   $("past-label").replaceChildren(...past.labels.map((label) => new Option(label, label, false, label === chosen)));
   draw();
   list();
+  $("past").hidden = false;
   loadWeek();
 }
 
@@ -159,7 +161,7 @@ async function loadWeek() {
   if (!found) return;
   const spent = new Map(found.totals.map((one) => [one.at, one]));
   $("week").style.setProperty("--hue", colour(label));
-  $("week").replaceChildren(...days.map((one) => {
+  $("week").tBodies[0].replaceChildren(...days.map((one) => {
     const made = document.createElement("tr");
     const head = made.appendChild(document.createElement("th"));
     head.scope = "row";
