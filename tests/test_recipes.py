@@ -15,12 +15,13 @@ import pytest
 import device.cameras
 import device.cli
 import device.sinks
+import device.sinks.actions.kinds
 from device import config
 from device.cameras import Camera, Kind, Request, open_camera
 from device.cli.arguments import Commands
 from device.control.commands import Command, parse
 from device.control.table import CONTROLS, Announcement, CameraControl, Prepared
-from device.events import DeviceHealth, LabelChange, Look, Observation, Sink
+from device.events import ActionResult, DeviceHealth, LabelChange, Look, Observation, Sink
 from device.frames import Frame, PixelFormat
 from device.inference import runtimes
 from device.inference.interpreter import Interpreter
@@ -32,6 +33,7 @@ from device.pipeline import gate
 from device.pipeline.channel import Channel
 from device.pipeline.feeds import Feeds
 from device.sinks import open_sinks
+from device.sinks.actions.performer import Occurrence, Performer
 from device.sinks.mqtt.announced import Announced
 from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.topics import Topics
@@ -151,6 +153,32 @@ def test_an_outlet(monkeypatch: pytest.MonkeyPatch) -> None:
     device_: Any = None
     (outlet,) = open_sinks(Run(settings, (), device_, (), 0.0))
     assert outlet.look().name == "dummy"
+
+
+def test_a_kind_of_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Dummy(Performer):
+        def begin(self, occurrence: Occurrence) -> str:
+            done.append(occurrence.label)
+            return "done"
+
+    module = SimpleNamespace(open_action=lambda _settings, _report: Dummy())
+    monkeypatch.setitem(sys.modules, "dummy_action", cast(Any, module))
+    monkeypatch.setitem(device.sinks.actions.kinds.KINDS, "gpio", "dummy_action")
+    action = config.Action(name="dummy", kind="gpio", on=17)
+    settings = config.Config(terminal=config.Terminal(enabled=False), action=(action,))
+    results: list[ActionResult] = []
+    run = Run(settings, settings.camera, Device(), (), 0.0, results.append)
+    (outlet,) = open_sinks(run)
+    change = LabelChange("camera", "cat", 0.9, None, 0.0, "m", time.monotonic(), active=("cat",))
+    outlet.deliver(lambda sink: sink.change(change))
+    until = time.monotonic() + 10
+    while not results and time.monotonic() < until:
+        time.sleep(0.01)
+    outlet.close()
+    assert done == ["cat"]
+    assert [result.done for result in results] == [True]
 
 
 def test_a_stage_that_spares_work(
