@@ -7,7 +7,7 @@ import time
 import unicodedata
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -39,7 +39,7 @@ class Caption(msgspec.Struct, frozen=True):
     camera: str
     label: str
     score: float
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     clock_synced: bool
     boot: str
     since: float
@@ -94,7 +94,7 @@ def caption_of(path: Path) -> Caption | None:
     # Of a JPEG that somebody else has put there, the segments until its tables begin.
     while head[at : at + 1] == b"\xff" and head[at + 1 : at + 2] != b"\xda":
         size = int.from_bytes(head[at + 2 : at + 4], "big")
-        if head[at + 1] == 0xFE:
+        if head[at + 1 : at + 2] == b"\xfe":
             with contextlib.suppress(msgspec.DecodeError):
                 return from_json(head[at + 4 : at + 2 + size], Caption)
         at += 2 + size

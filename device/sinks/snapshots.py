@@ -99,11 +99,13 @@ class SnapshotSink(Sink):
                 if self._closing and not self._waiting:
                     break
                 waiting = self._waiting.popleft() if self._waiting else None
+                is_last_try = self._closing
             if not self._write(waiting) and waiting is not None:
                 with self._changed:
                     self._waiting.appendleft(waiting)
-                    if self._closing or self._changed.wait_for(lambda: self._closing, RETRY_S):
+                    if is_last_try:
                         break
+                    self._changed.wait_for(lambda: self._closing, RETRY_S)
         self.lost += len(self._waiting)
         if self.lost:
             _log.warning("snapshots: %d pictures came to nothing", self.lost)
@@ -124,7 +126,8 @@ class SnapshotSink(Sink):
                 taken = moment(change.at)
                 ring.add(photo.jpeg(), change.camera, change.label, change.score, taken)
         except OSError as error:
-            self._say(f"{ring.folder}: {(error.strerror or str(error)).lower()}")
+            reason = error.strerror or str(error)
+            self._say(f"{ring.folder}: {reason[:1].lower()}{reason[1:]}")
             return False
         except Exception as error:  # noqa: BLE001 - one picture is lost, and not those after it
             self.lost += waiting is not None

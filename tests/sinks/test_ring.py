@@ -10,6 +10,7 @@ import time
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ DAY, YEAR = 86_400.0, 365 * 86_400.0
 NOON = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 JPEG = photo(footage("coffee"), 0, mirror=False, quality=20)
 ROOMY = Limits(1000, 100 << 20, 30 * DAY)
+
+
+CAPTION = captions.Caption("yard", "cat", 0.5, datetime.fromtimestamp(NOON, UTC), True, "b1", 7.0)
 
 
 class Clock:
@@ -447,6 +451,27 @@ def test_a_real_disk_that_fills_up_and_is_made_read_only(tmp_path: Path) -> None
         [*alone, script, sys.executable, FILL], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_caption_without_a_time_zone_is_none(tmp_path: Path) -> None:
+    data = captions.captioned(JPEG, CAPTION).replace(b"13:20Z", b"13:20 ")
+    (tmp_path / "x.jpg").write_bytes(data)
+    assert captions.caption_of(tmp_path / "x.jpg") is None
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=300), st.integers(0, 60))
+def test_whatever_lies_there_has_a_caption_or_none(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.jpg"
+    good = captions.captioned(JPEG, CAPTION)
+    for data in (noise, good[:at] + noise + good[at:], good[:at] + noise, good[:at]):
+        path.write_bytes(data)
+        assert captions.caption_of(path) in (None, CAPTION) or b"{" in noise
+    path.write_bytes(good)
+    assert captions.caption_of(path) == CAPTION
 
 
 # Ids.

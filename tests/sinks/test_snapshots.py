@@ -53,6 +53,13 @@ def began(label: str, *active: str, **different: Any) -> LabelChange:
     return change(label=label, at=time.monotonic(), active=active or (label,), **different)
 
 
+class NoRoom:
+    """A disk as os.statvfs has it."""
+
+    f_bavail = 1000
+    f_frsize = 4096
+
+
 class Gated(Ring):
     """A ring whose disk takes nothing until it is let, and may fail."""
 
@@ -259,6 +266,32 @@ def test_what_never_came_to_be_is_counted_at_the_end(
     sink.close()
     assert sink.lost == 3
     assert "snapshots: 3 pictures came to nothing" in caplog.text
+
+
+def test_at_the_end_the_disk_is_asked_once_more(make: Make, ring: Gated) -> None:
+    sink = make()
+    ring.fault = OSError(30, "Read-only file system")
+    for number in range(3):
+        sink.change(began(f"label {number}"), frame_of(number))
+    until(lambda: sink.problem)
+    ring.fault = None
+    sink.close()
+    assert labels(ring) == ["label 0", "label 1", "label 2"]
+    assert sink.lost == 0
+
+
+def test_what_is_told_of_a_full_disk_reads_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Ring(tmp_path / "snapshots", Limits(9, 100 << 20, 1e9))
+    monkeypatch.setattr(os, "statvfs", lambda _path: NoRoom)
+    sink = SnapshotSink(kept, Photos(config.Snapshots(), [CAMERA], FakeDevice()))
+    sink.change(began("cat"), frame_of())
+    until(lambda: sink.problem)
+    sink.close()
+    expected = f"{kept.folder}: less than 50 MB of the disk are free"
+    assert sink.problem == expected
+    assert f"snapshots: {expected}; labelcam goes on, and tries it again" in caplog.text
 
 
 def test_no_picture_comes_to_disk_unless_it_is_turned_on(
