@@ -1,6 +1,7 @@
 """One request: what comes of it, and that no server holds us up, sends us on or makes us large."""
 
 import contextlib
+import random
 import socket
 import ssl
 import threading
@@ -211,6 +212,34 @@ def test_what_is_no_http_is_said(data: bytes) -> None:
         "answers something that is not HTTP", "hung up without an answer",
         "Connection reset by peer",
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_whatever_is_answered_is_an_answer() -> None:
+    """Valid answers with bytes changed, cut and repeated, by a seeded generator."""
+    rng = random.Random(3)
+    answers = [
+        b'HTTP/1.1 429 Slow\r\nRetry-After: 3\r\nContent-Length: 20\r\n\r\n{"retry_after": 1.5}',
+        b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 503 Oh\r\nDate: Fri, 31 Dec 1999 23:59:00 GMT\r\n"
+        b"Retry-After: Sat, 01 Jan 2000 00:01:30 GMT\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ]
+
+    def behave(sock: socket.socket) -> None:
+        sock.recv(4096)
+        data = bytearray(rng.choice(answers))
+        for _ in range(rng.randrange(6)):
+            at = rng.randrange(len(data))
+            data[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(4))
+        sock.sendall(bytes(data[: rng.randrange(len(data) + 1)]))
+
+    with peer(behave) as url:
+        for _ in range(300):
+            answer = ask(url, 5.0)
+            assert answer.said
+            assert answer.said.isprintable()
+            assert answer.retry_after_s is None or answer.retry_after_s >= 0
 
 
 def test_nobody_there_and_no_such_host_are_told_apart() -> None:

@@ -12,10 +12,12 @@ from device import config, sinks
 from device.errors import ConfigError
 from device.events import UNAVAILABLE, ActionResult
 from device.pipeline.plan import check_words
+from device.sinks import retry
 from device.sinks.actions import check_settings
 from device.sinks.actions.sink import CLOSE_S, ActionsSink
 from device.sinks.outlet import Run
 from device.sinks.photos import Photos
+from tests.actions.http_server import Reply, http_server
 from tests.sinks.examples import FRAME, change, observation
 from tests.web.conftest import FakeDevice
 
@@ -84,6 +86,38 @@ def test_what_fails_is_in_its_health_until_it_works_again() -> None:
     wait_for(results, 2)
     assert sink.problem == "note: /nowhere/bell is not there, or not for us to see; check the path"
     sink.close()
+
+
+def test_a_change_of_label_is_posted_with_its_picture_and_told_once_it_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABELCAM_STATE", str(tmp_path))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr(retry, "FIRST_S", 0.02)
+    with http_server(Reply(503)) as server:
+        url = server.url()
+        action = config.Action(name="hook", kind="webhook", on=url, off=url, snapshot=True)
+        sink, results = opened(action)
+        sink.change(change(label="cat", at=time.monotonic()), FRAME)
+        server.wait_for(1)
+        until = time.monotonic() + LIMIT_S
+        while not sink.problem:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        where = f"127.0.0.1:{server.port}"
+        assert sink.problem == f"hook: {where}: 503 Service Unavailable (1 waiting)"
+        assert results == []
+        server.turns = [Reply(200)]
+        sink.change(change(label="unknown", previous="cat", at=time.monotonic()), FRAME)
+        wait_for(results, 2)
+        assert [(r.action, r.kind, r.label, r.on, r.done, r.detail) for r in results] == [
+            ("hook", "webhook", "cat", True, True, ""),
+            ("hook", "webhook", "cat", False, True, ""),
+        ]
+        sink.close()
+        bodies = [json.loads(request.body) for request in server.received]
+    assert [(body["label"], body["on"]) for body in bodies[-2:]] == [("cat", True), ("cat", False)]
+    assert bodies[-2]["snapshot"]
 
 
 def test_actions_turn_the_outlet_on() -> None:

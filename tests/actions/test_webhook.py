@@ -30,7 +30,7 @@ from device.sinks.actions import stored
 from device.sinks.actions.kinds import check_action, open_action
 from device.sinks.actions.performer import Occurrence
 from device.sinks.actions.sender import Answer, Sender
-from device.sinks.actions.stored import MAX_BYTES, outbox_name
+from device.sinks.actions.stored import MAX_BYTES, SWEEP_S, outbox_name, sweep
 from device.sinks.actions.webhook import WebhookPerformer
 from device.sinks.actions.webhook.templates import signature
 from device.sinks.actions.wording import Delivery
@@ -636,6 +636,42 @@ def test_a_rehearsal_sends_once_and_says_what_the_server_answered(rig: Rig) -> N
         assert len(server.received) == 2
         performer.close()
     assert not (rig.state / "actions").exists()
+
+
+def test_what_actions_that_are_gone_left_behind_is_deleted_in_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "actions"
+    folder.mkdir()
+    kept = [outbox_name("phone"), outbox_name("phone") + "-wal"]
+    old = [outbox_name("gone"), outbox_name("phone") + ".broken-1", "young.db"]
+    now = time.time()
+    for name in (*kept, *old):
+        (folder / name).write_text("pictures")
+        os.utime(folder / name, (0, now - SWEEP_S - 60))
+    os.utime(folder / "young.db", (0, now - SWEEP_S + 60))
+    sweep(["phone"], tmp_path, now)
+    assert {path.name for path in folder.iterdir()} == {*kept, "young.db"}
+    sweep([], tmp_path / "nowhere")
+
+
+def test_a_fault_of_its_own_is_said_once_and_does_not_end_it(
+    rig: Rig, server: HttpServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stored, "FAULT_S", 0.01)
+    faults = iter([ZeroDivisionError("by me"), ZeroDivisionError("by me")])
+    webhook = rig.open(server.url())
+    send = webhook.send
+
+    def failing(*given: Any, **named: Any) -> Answer:
+        if fault := next(faults, None):
+            raise fault
+        return send(*given, **named)
+
+    monkeypatch.setattr(webhook, "send", failing)
+    webhook.begin(occurrence())
+    assert rig.reports.wait_for(1) == [("person", True, "answered 200 OK")]
+    assert [r.message for r in caplog.records if "fault" in r.message] == [
+        "action phone: internal fault, please report it: ZeroDivisionError: by me"
+    ]
 
 
 def test_names_of_actions_that_look_alike_have_files_of_their_own() -> None:

@@ -10,8 +10,10 @@ from device.sinks.outlet import Run
 def open_sink(run: Run) -> Sink:
     """All actions. Raises ConfigError and DependencyError as ``check_settings``."""
     from device.sinks.actions.sink import ActionsSink
+    from device.sinks.actions.stored import sweep
 
     check_settings(run.settings)
+    sweep(action.name for action in run.settings.action)
     return ActionsSink(run.settings, run.photos, run.report_action)
 
 

@@ -4,12 +4,13 @@
 that hangs keeps nothing from being stored, and a pulled plug loses nothing.
 """
 
+import contextlib
 import logging
 import re
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from device import config
@@ -29,6 +30,10 @@ _log = logging.getLogger("labelcam.actions")
 MAX_WAITING, MAX_BYTES = 10_000, 20 << 20
 # For how long what waits is still sent when the run ends, and until a request is given up then.
 GOODBYE_S, CLOSE_S = 0.7, 0.3
+FAULT_S = 10.0
+# What an action that is gone left behind, and what was set aside, may hold pictures: it goes after
+# the longest time that a message is kept for anyway.
+SWEEP_S = 720 * 3600.0
 
 
 class Stopped(Exception):
@@ -157,14 +162,14 @@ class StoredPerformer(Performer):
             except Stopped:
                 return
             except Exception as error:  # noqa: BLE001 - the thread must not end
-                _log.error(
-                    "action %s: internal fault, please report it: %s: %s",
-                    self.settings.name,
-                    type(error).__name__,
-                    one_line(str(error)),
-                )
-                wait_s = 10.0
-            self.problem = sender.trouble
+                wait_s, fault = FAULT_S, f"{type(error).__name__}: {error}"
+                said = f"internal fault, please report it: {one_line(fault)}"
+                # Once for each, or the log would be of nothing else.
+                if said != self.problem:
+                    _log.error("action %s: %s", self.settings.name, said)
+                self.problem = said
+            else:
+                self.problem = sender.trouble
             if wait_s != 0.0:
                 if self._ending.is_set():
                     return
@@ -182,3 +187,14 @@ def outbox_name(action: str) -> str:
     """The file of an action's deliveries: its letters and digits, and what tells it from others."""
     letters = re.sub(r"[^a-z0-9]+", "-", action.lower()).strip("-")[:40]
     return f"{letters or 'action'}-{zlib.crc32(action.encode()):08x}.db"
+
+
+def sweep(actions: Iterable[str], folder: Path | None = None, now: float | None = None) -> None:
+    """Delete what lies unused for SWEEP_S in the folder of all outboxes; ``now`` is wall time."""
+    names = [outbox_name(action) for action in actions]
+    used = {name + suffix for name in names for suffix in ("", "-wal", "-shm")}
+    oldest = (time.time() if now is None else now) - SWEEP_S
+    with contextlib.suppress(OSError):
+        for path in ((folder or state_directory()) / "actions").iterdir():
+            if path.name not in used and path.stat().st_mtime < oldest:
+                path.unlink()
