@@ -15,10 +15,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +48,29 @@ for line in stream.makefile("rb"):
 """
 
 
-class _Server(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
+# Takes every post, in a process of its own as a server has one.
+SERVER = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Server(BaseHTTPRequestHandler):
+    def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(204)
         self.end_headers()
-
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
 
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """A server that takes every post; its address."""
-    made = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    made.daemon_threads = True
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_port}/"
-    made.shutdown()
-    made.server_close()
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+        process.kill()
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple, Self
 
 from device import config
 from device.errors import ActionError, ConfigError
@@ -40,7 +39,7 @@ _KEEPER = (
 )
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(NamedTuple):
     """What the keeper reports of a command; see there."""
 
     errno: int
@@ -50,6 +49,20 @@ class Outcome(msgspec.Struct, frozen=True):
     left: int
     alive: int
     last: str
+
+    @classmethod
+    def of(cls, line: bytes) -> Self:
+        """The report."""
+        error, status, over_time, cancelled, left, alive, last = line.rstrip(b"\n").split(b"\0")
+        return cls(
+            int(error),
+            int(status) if status else None,
+            over_time == b"1",
+            cancelled == b"1",
+            int(left),
+            int(alive),
+            last.decode("utf-8", "replace"),
+        )
 
 
 class CommandPerformer(Performer):
@@ -90,14 +103,12 @@ class CommandPerformer(Performer):
             return "nothing to do"
         self._find(words[0])
         timeout_s = min(self._timeout_s, _LAST_S) if self._last else self._timeout_s
-        request = {
-            "argv": words,
-            "event": json_line(occurrence.fields) + "\n",
-            "timeout_s": timeout_s,
-            "grace_s": _LAST_GRACE_S if self._last else _GRACE_S,
-        }
+        grace_s = _LAST_GRACE_S if self._last else _GRACE_S
+        event = json_line(occurrence.fields) + "\n"
+        fields = (str(timeout_s), str(grace_s), event, *words)
+        request = b"\0".join(os.fsencode(field) for field in fields)
         with self._keeper(occurrence) as keeper:
-            outcome = _ask(keeper, msgspec.json.encode(request) + b"\n", timeout_s + _KEEPER_S)
+            outcome = _ask(keeper, b"%d\n%b" % (len(request), request), timeout_s + _KEEPER_S)
         if outcome is None:
             why = "ended, as labelcam itself" if self._last else "lost: its keeper was killed"
             raise ActionError(self._settings.name, f"{Path(words[0]).name} was {why}")
@@ -215,7 +226,7 @@ def _ask(process: subprocess.Popen[bytes], request: bytes, timeout_s: float) -> 
             if not data:
                 return None
             received += data
-    return msgspec.json.decode(received, type=Outcome)
+    return Outcome.of(received)
 
 
 def _problem(outcome: Outcome, timeout_s: float) -> str:
