@@ -122,7 +122,7 @@ def test_a_runtime_that_is_not_installed(
 
 
 def test_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--model", "nonsense"]) == 1
+    assert main(["bench", "--model", "nonsense"]) == 2
     assert "model nonsense: is neither" in capsys.readouterr().err
     assert main(["bench", "--source", "/nonexistent"]) == 1
     assert "camera /nonexistent" in capsys.readouterr().err

@@ -39,7 +39,7 @@ HELP = {
     "teach forget-pictures": TEACH,
     "bench": "--source --config --model --labels --threads --runtime --seconds --pace --json "
     "--write --against",
-    "record": "OUT --for --source --config --set --lossless --max-mb",
+    "record": "OUT --for --source --config --set --lossless --scores --max-mb",
     "history": "--own --json --since --until --label --camera --by --actions --gaps --csv --limit",
     "models": "list show fetch verify remove",
     "models list": "--own --config",
