@@ -283,6 +283,29 @@ def test_a_server_is_verified_by_name_and_authority(tmp_path: object) -> None:
             assert server.received == []
 
 
+@pytest.mark.slow
+def test_a_large_body_comes_whole_over_tls_though_its_reader_pauses() -> None:
+    """Each pause is longer than a slice of a write, which then goes on where it stood."""
+    authority = trustme.CA()
+    context = server_context(authority, "localhost")
+    body = random.Random(1).randbytes(8 << 20)
+    got = bytearray()
+
+    def behave(raw: socket.socket) -> None:
+        with context.wrap_socket(raw, server_side=True) as sock:
+            while not got.endswith(body[-16:]):
+                if len(got) // (2 << 20) != (len(got) + 65_536) // (2 << 20):
+                    threading.Event().wait(0.15)
+                got.extend(sock.recv(65_536))
+            sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with authority.cert_pem.tempfile() as ours, peer(behave) as plain:
+        url = plain.replace("http://127.0.0.1", "https://localhost")
+        answer = post(request_to(url, trust(ours, ""), body), threading.Event())
+    assert answer.taken
+    assert got.partition(b"\r\n\r\n")[2] == body
+
+
 def test_https_where_http_is_spoken_is_said() -> None:
     with http_server() as server:
         url = server.url().replace("http:", "https:")
