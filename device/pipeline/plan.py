@@ -110,9 +110,22 @@ def check_words(settings: config.Config, labels: Collection[str]) -> None:
                 raise ConfigError(key, f"{word!r} {what}{nearest(word, labels)}")
 
 
+def check_cameras(settings: config.Config) -> None:
+    """Raise ConfigError for an action of a camera, or a region, that is not there."""
+    cameras = [stream.name for camera in settings.camera for stream in streams(camera)]
+    for action in settings.action:
+        for name in action.cameras:
+            if name not in cameras:
+                raise ConfigError(
+                    f"action.{action.name}.cameras",
+                    f"no camera is named {name!r}{nearest(name, cameras)}",
+                )
+
+
 def check_labels(settings: config.Config) -> Plan:
-    """As ``plan``, and raises ConfigError for a watched word that no camera can report."""
+    """As ``plan``, and raises ConfigError for a word or a camera that is waited for in vain."""
     made = plan(settings)
+    check_cameras(settings)
     check_words(settings, made.labels)
     return made
 

@@ -1,7 +1,6 @@
 """Actions: what is done when a label begins and when it ends."""
 
 from device import config
-from device.errors import ConfigError
 from device.events import Sink
 from device.sinks.actions.kinds import check_action
 from device.sinks.outlet import Run
@@ -19,15 +18,9 @@ def open_sink(run: Run) -> Sink:
 
 def check_settings(settings: config.Config) -> None:
     """Raise ConfigError or DependencyError for an action that could never be done."""
-    from device.pipeline.plan import streams
-    from device.pipeline.words import nearest
+    # Only where there are actions: it brings the models.
+    from device.pipeline.plan import check_cameras
 
-    cameras = [stream.name for camera in settings.camera for stream in streams(camera)]
+    check_cameras(settings)
     for action in settings.action:
-        for name in action.cameras:
-            if name not in cameras:
-                raise ConfigError(
-                    f"action.{action.name}.cameras",
-                    f"no camera is named {name!r}{nearest(name, cameras)}",
-                )
         check_action(action)
