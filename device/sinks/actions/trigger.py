@@ -166,12 +166,13 @@ class Trigger:
         """The end of what began, by a moment or because its time is over."""
         change = moment.change if moment else None
         own = change is not None and change.label == held.began.label
+        others = tuple(label for label in held.began.active if label != held.began.label)
         return replace(
             held.began,
             on=False,
             score=change.score if change and own else 0.0,
             held_s=max(0.0, at - held.began.at),
-            active=change.active if change else held.began.active,
+            active=change.active if change else others,
             at=at,
             wall_at=moment.wall_at if moment else self._wall_clock(),
             photo=moment.photo if moment else None,

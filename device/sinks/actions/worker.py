@@ -24,8 +24,7 @@ MAX_WAITING = 16
 class Worker:
     """One action: its conditions, its performer, and as many threads as that may use at once.
 
-    ``put`` and ``score`` are for the loop's thread and take microseconds. ``problem`` is why it
-    was not done the last time, empty where it was.
+    ``put`` and ``score`` are for the loop's thread and take microseconds.
     """
 
     def __init__(
@@ -36,7 +35,8 @@ class Worker:
         report: Callable[[ActionResult], None],
     ) -> None:
         self.name = settings.name
-        self.problem = ""
+        # Of beginnings, of ends, and of all else: one may fail while the other works.
+        self._problems: dict[bool | None, str] = {}
         self._settings = settings
         self._report = report
         self._trigger = Trigger(settings, node)
@@ -59,6 +59,12 @@ class Worker:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def problem(self) -> str:
+        """Why it was not done the last time, empty where it was."""
+        # A copy, which no other thread can change meanwhile.
+        return next(iter(list(self._problems.values())), "")
 
     @property
     def trouble(self) -> str:
@@ -203,23 +209,24 @@ class Worker:
 
     def _came(self, occurrence: Occurrence, outcome: str | ActionError | None) -> None:
         """Report what came of an occurrence, unless that is only known later."""
+        o, problem = occurrence, ""
         if outcome is None:
             return
-        problem = ""
         if isinstance(outcome, ActionError):
-            problem = self._failed(outcome)
-        elif self.problem:
-            _log.info("action %s: works again", self._settings.name)
-            self.problem = ""
-        o = occurrence
+            problem = self._failed(outcome, on=o.on)
+        elif self._problems:
+            self._problems.pop(None, None)
+            self._problems.pop(o.on, None)
+            if not self._problems:
+                _log.info("action %s: works again", self._settings.name)
         self._tell(o.camera, o.label, o.on, o.at, problem)
 
-    def _failed(self, error: ActionError) -> str:
+    def _failed(self, error: ActionError, *, on: bool | None = None) -> str:
         """Note a failure, and return it; logged once for each reason."""
         problem = one_line(error.problem)
-        if problem != self.problem:
+        if problem not in list(self._problems.values()):
             _log.warning("action %s: %s", self._settings.name, problem)
-        self.problem = problem
+        self._problems[on] = problem
         return problem
 
     def _fault(self, error: Exception) -> ActionError:
