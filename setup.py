@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -47,4 +47,11 @@ class SameBytes(bdist_wheel):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-setup(cmdclass={"build_py": BuildWithModels, "bdist_wheel": SameBytes})
+_DEVICE = find_packages(include=["device", "device.*"], exclude=["device.labelcam"])
+
+setup(
+    cmdclass={"build_py": BuildWithModels, "bdist_wheel": SameBytes},
+    # What programs import has the product's name, and lies with the rest in a checkout.
+    packages=["labelcam", *_DEVICE],
+    package_dir={"labelcam": "device/labelcam"},
+)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # From top to bottom; those of a line are beside each other and import only what is below.
 LAYERS = (
     ("__main__",),
-    ("cli",),
+    ("cli", "labelcam"),
     ("node",),
     ("bench", "doctor", "preflight"),
     ("sinks",),

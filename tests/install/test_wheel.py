@@ -73,6 +73,29 @@ def labelcam(site: Path, state: Path, *arguments: str) -> subprocess.CompletedPr
     )
 
 
+_PROGRAM = """
+import labelcam
+with labelcam.Classifier() as classifier, labelcam.Camera("footage") as camera:
+    print(labelcam.__file__, classifier.classify(next(iter(camera)))[0].label)
+"""
+
+
+@pytest.mark.slow
+def test_programs_import_it_by_its_name(unpacked: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", _PROGRAM],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(unpacked), "LABELCAM_STATE": str(tmp_path)},
+        timeout=50,
+    )
+    assert ended.stdout == f"{unpacked / 'labelcam' / '__init__.py'} cup\n", ended.stderr
+    assert (unpacked / "labelcam" / "py.typed").exists()
+    assert not (unpacked / "device" / "labelcam").exists()
+
+
 @pytest.mark.slow
 def test_it_runs_the_footage_and_labels_pictures(unpacked: Path, tmp_path: Path) -> None:
     run = labelcam(unpacked, tmp_path, "run", "--source", "footage", "--frames", "20")
