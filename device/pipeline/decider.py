@@ -75,6 +75,11 @@ class Decider:
         self._last: float | None = None
 
     @property
+    def smoothed(self) -> Scores:
+        """The smoothed scores of ``names``, float32; written in place by the next frame."""
+        return self._smoothing.scores
+
+    @property
     def label(self) -> str | None:
         """The active label, the best where there are several, ``unknown`` where there is none.
 

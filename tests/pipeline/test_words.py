@@ -1,15 +1,22 @@
 """What settings call a label: other names, settings of one label, and what they may not say."""
 
+import re
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from device import config
 from device.config import Decide, Label
 from device.errors import ConfigError
+from device.library.labels import read_labels
 from device.pipeline.decider import Decider
+from device.pipeline.groups import read_groups
 from device.pipeline.words import Words
+from device.system.paths import MODELS
 
 NAMES = ("cat", "dog", "cup", "espresso")
 GROUPS = {"drink": ("cup", "espresso"), "": ("nothing there",)}
@@ -125,6 +132,22 @@ def test_a_margin_asks_for_one_label_at_a_time() -> None:
         Decide(mode="any", margin=0.1)
     Decide(mode="one", margin=0.1)
     assert msgspec.structs.replace(Decide(margin=0.1), margin=0.0, mode="any").mode == "any"
+
+
+def test_the_settings_in_the_docs_hold(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "decide.md").read_text()
+    blocks = re.findall(r"(?:^(?:    .*)?\n)+", text, re.MULTILINE)
+    settings, groups = [textwrap.dedent(block) for block in blocks if block.strip()]
+    decide = config.parse(settings, "docs/decide.md").decide
+    assert decide.label["cat"].enter == 0.4
+    labels = read_labels(MODELS / "labels" / "imagenet-1000.txt")
+    assert "coffee" in Words(decide, labels, read_groups()).names
+    path = tmp_path / "mine.toml"
+    path.write_text(groups)
+    assert {member for found in read_groups(path).values() for member in found} <= set(labels)
+    setting = re.search(r"--set '(.*)'", text)
+    assert setting is not None
+    assert config.load(None, [setting[1]]).decide.label["Dr. Who"].enter == 0.4
 
 
 @pytest.mark.parametrize("mode", ["one", "any"])
