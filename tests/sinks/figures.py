@@ -3,17 +3,23 @@
 The loop: microseconds of ``change`` on the node's thread, at ten changes a second with a disk that
 keeps up and at a thousand with one that does not, each in a frame of its own. The photo:
 milliseconds on the thread that writes. The ring: seconds until a start knows of 5,000 pictures,
-and until a page has the newest.
+and until a page has the newest. With --rounds also the labels: milliseconds from capture to label
+of a whole device with six pictures a second and with none, in rounds that take turns, of which the
+lower quartile counts.
 """
 
 import argparse
+import contextlib
+import io
+import itertools
 import json
+import os
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +27,13 @@ from typing import Any
 import numpy as np
 
 from device import config
+from device.events import Observation
 from device.frames import Frame, PixelFormat
+from device.node import Node
 from device.recordings.rendering import photo
 from device.sinks.captions import moment
 from device.sinks.photos import Photos
-from device.sinks.ring import open_ring
+from device.sinks.ring import Ring, open_ring
 from device.sinks.snapshots import SnapshotSink
 from tests.conftest import footage
 from tests.sinks.examples import change
@@ -110,6 +118,62 @@ def ring(folder: Path) -> dict[str, Any]:
     }
 
 
+class Taker(SnapshotSink):
+    """Notes the latencies, and takes a picture of every fifth frame where it is ``on``."""
+
+    def __init__(self, ring: Ring, photos: Photos, *, on: bool) -> None:
+        super().__init__(ring, photos)
+        self.latencies_ms: list[float] = []
+        self._on = on
+
+    def observe(self, observation: Observation) -> None:
+        self.latencies_ms.append(observation.latency_ms)
+        count = len(self.latencies_ms)
+        if self._on and count % 5 == 0:
+            self.change(change(label=f"label {count % 7}", at=observation.at), observation.frame)
+
+
+def labels(folder: Path, rounds: int, frames: int = 300) -> dict[str, Any]:
+    """Median and p99 from capture to label, in milliseconds, with pictures and without."""
+    found: dict[bool, list[list[float]]] = {False: [], True: []}
+    for number, turn in itertools.product(range(rounds), range(2)):
+        on = bool((number + turn) % 2)
+        found[on].append(_run(folder / f"{number}-{on}", frames, on=on))
+        print(f"\r{number + 1}/{rounds}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return {
+        ("with pictures" if on else "without"): {
+            "median_ms": round(_quiet(statistics.median(times) for times in values), 2),
+            "p99_ms": round(_quiet(statistics.quantiles(times, n=100)[98] for times in values), 2),
+        }
+        for on, values in found.items()
+    }
+
+
+def _run(folder: Path, frames: int, *, on: bool) -> list[float]:
+    settings = config.Config(
+        camera=(config.Camera(source="synthetic", fps=30.0),),
+        model=config.Model(threads=1, delegate="xnnpack"),
+        terminal=config.Terminal(enabled=False),
+        history=config.History(enabled=False),
+    )
+    takers: list[Taker] = []
+
+    def open_taker() -> Taker:
+        photos = Photos(settings.snapshots, settings.camera, node.controller)
+        takers.append(Taker(open_ring(settings.snapshots, folder), photos, on=on))
+        return takers[0]
+
+    node = Node(settings, frames=frames, sinks=[open_taker])
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        node.run()
+    return takers[0].latencies_ms[30:]
+
+
+def _quiet(values: Iterable[float]) -> float:
+    return statistics.quantiles(values, n=4)[0]
+
+
 def _timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
@@ -119,9 +183,11 @@ def _timed(call: Callable[[], object]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where the disk is that is measured")
+    parser.add_argument("--rounds", type=int, default=0, help="of a whole device, 10 s each twice")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
+        os.environ["LABELCAM_STATE"] = str(folder / "state")
         figures = {
             "calm": loop(folder / "calm", per_s=10, for_s=10, blur=False),
             "calm, blurred": loop(folder / "blur", per_s=10, for_s=10, blur=True),
@@ -129,6 +195,8 @@ def main() -> int:
             "photo": photos(),
             "ring": ring(folder / "ring"),
         }
+        if given.rounds:
+            figures["labels"] = labels(folder / "labels", given.rounds)
     json.dump(figures, sys.stdout, indent=2)
     print()
     return 0
