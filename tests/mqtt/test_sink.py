@@ -128,6 +128,7 @@ def test_of_many_labels_the_state_has_all_that_are_in_force(rig: Rig, listener: 
     listener.wait(lambda: any(m.json["label"] == "nobody" for m in listener.of("/state")))
     last = listener.of("/state")[-1].json
     assert (last["label"], last["active"]) == ("nobody", [])
+    listener.wait_for("/event", 4)
     events = [(m.json["label"], m.json["on"], m.json["active"]) for m in listener.of("/event")]
     assert events == [
         ("cat", True, ["cat"]),
