@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device import config
 from device.config import Mqtt
 from device.control import table
-from device.sinks import retry
+from device.sinks import mqtt, retry
+from device.sinks.mqtt import sink
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.discovery import Discovery
 from device.sinks.mqtt.topics import Topics, machine_id, slug
+from device.sinks.outlet import Run
 from device.sinks.wire import Ids
 from tests.mqtt.conftest import Device
 from tests.sinks.examples import device_health
@@ -284,3 +287,28 @@ def test_what_was_told_is_remembered_over_a_restart(tmp_path: Path) -> None:
     path.write_text("[")
     assert Announced(path).topic == ""
     assert msgspec.json.decode(b"{}") == {}
+
+
+@pytest.mark.parametrize(
+    ("decide", "watch", "watched"),
+    [
+        (config.Decide(), (), []),
+        (config.Decide(), ("cat",), ["cat"]),
+        (config.Decide(groups="everyday"), (), ["cat", "dog"]),
+        (config.Decide(allow=("tabby",)), (), ["tabby"]),
+        (config.Decide(alias={"cat": "Minka"}, groups="everyday"), (), ["Minka", "dog"]),
+    ],
+)
+def test_words_get_a_sensor_where_somebody_named_them(
+    monkeypatch: pytest.MonkeyPatch,
+    decide: config.Decide,
+    watch: tuple[str, ...],
+    watched: list[str],
+) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(sink, "MqttSink", lambda *given, **named: opened.append((given, named)))
+    settings = config.Config(decide=decide, mqtt=config.Mqtt(watch=watch))
+    mqtt.open_sink(Run(settings, settings.camera, Device(), ("cat", "dog"), 0.0))
+    ((given, named),) = opened
+    assert given[-1] == watched
+    assert named == {"nothing": config.Decide().unknown}

@@ -12,7 +12,9 @@ def open_sink(run: Run) -> Sink:
     from device.sinks.mqtt.sink import MqttSink
 
     decide = run.settings.decide
-    words = run.settings.mqtt.watch or decide.allow or run.groups
+    # Of all everyday words, 69, nobody asked for a sensor each.
+    groups = run.groups if decide.groups != "auto" else ()
+    words = run.settings.mqtt.watch or decide.allow or groups
     return MqttSink(
         run.settings.mqtt,
         run.cameras,
