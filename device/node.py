@@ -250,8 +250,10 @@ class Node:
             self._service.stopping()
         self._light.restore(time.monotonic(), at_once=True)
         self._feeds.close()
-        for outlet in self._sinks:
-            outlet.close()
+        # The last first: what actions do at their end is told to those that still listen.
+        while self._sinks:
+            self._sinks.pop().close()
+            self._tell_results()
         self.controller.close()
         self._feeds.close_models()
 

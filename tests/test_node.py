@@ -17,7 +17,7 @@ from device import config
 from device.cameras import Camera
 from device.control.commands import Command
 from device.errors import CameraError, OutputClosed
-from device.events import DeviceHealth, LabelChange, Observation, Sink
+from device.events import ActionResult, DeviceHealth, LabelChange, Observation, Sink
 from device.frames import Frame, LatestFrame
 from device.health import picture as picture_health
 from device.health.vitals import Board
@@ -437,3 +437,27 @@ def test_a_hot_board_is_spared_until_it_is_cool(
     assert told.reported[0].cameras[0].look != "hot"
     assert hot[-1].seen - hot[0].seen > 10
     assert hot[-1].classified - hot[0].classified <= (hot[-1].seen - hot[0].seen) / 10 + 1
+
+
+def test_what_actions_do_at_the_end_is_told_to_the_others(
+    colours: Callable[..., Path],
+) -> None:
+    told: list[str] = []
+
+    class Listener(Sink):
+        name = "listener"
+
+        def acted(self, result: ActionResult) -> None:
+            told.append(result.detail)
+
+    class Actor(Sink):
+        name = "actor"
+
+        def close(self) -> None:
+            node._results.append(
+                ActionResult("a", "gpio", "c", "cat", False, True, "off", 1.0, 2.0)
+            )
+
+    node = Node(seeing(colours(softmax=True), config.Gate()), sinks=(Listener, Actor), frames=1)
+    node.run()
+    assert told == ["off"]
