@@ -81,8 +81,9 @@ class ChannelSettings(msgspec.Struct, frozen=True):
 
     def groups(self, model: Model, head: Head | None) -> Groups:
         """The groups in force: of the model's labels; what was taught says what it is already."""
-        alone = head is not None and not self.teach.beside
-        return {} if alone else groups_for(self.decide, model.name)
+        if head is not None and not self.teach.beside:
+            return {}
+        return groups_for(self.decide, model.name, head.labels if head else ())
 
 
 class Channel:

@@ -63,14 +63,18 @@ def read_groups(path: Path = EVERYDAY) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def groups_for(decide: config.Decide, model: str) -> Groups:
+def groups_for(decide: config.Decide, model: str, taught: Collection[str] = ()) -> Groups:
     """The groups that ``decide.groups`` puts in force where a camera looks with ``model``.
 
     "" is none, "everyday" the shipped file, "auto" that file for the embedded model where nothing
-    is allowed by name, anything else a path. Each file is read once. Raises ConfigError.
+    is allowed by name, anything else a path. Labels that were ``taught`` are in none. Each file is
+    read once. Raises ConfigError.
     """
     choice = groups_in_force(decide, model)
-    return _read(EVERYDAY if choice == "everyday" else Path(choice)) if choice else {}
+    groups = _read(EVERYDAY if choice == "everyday" else Path(choice)) if choice else {}
+    if not taught:
+        return groups
+    return {word: [name for name in of if name not in taught] for word, of in groups.items()}
 
 
 def groups_in_force(decide: config.Decide, model: str) -> str:

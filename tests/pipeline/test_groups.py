@@ -172,6 +172,20 @@ def test_a_class_that_is_denied_does_not_count_in_its_word() -> None:
     assert (decision.label, decision.score) == ("unknown", 0.0)
 
 
+def test_a_label_that_was_taught_stands_for_itself_and_not_for_its_word() -> None:
+    taught = ("espresso", "cup")
+    found = groups_for(Decide(), EMBEDDED, taught)
+    rollup = Rollup((*taught, *LABELS), found)
+    assert "espresso" in rollup.names
+    scores = np.zeros(len(taught) + len(LABELS), np.float32)
+    scores[0] = 0.75
+    sums = dict(zip(rollup.names, rollup(scores), strict=True))
+    assert (sums["espresso"], sums["cup"]) == (0.75, 0)
+    # One that has a word's own name is that word.
+    scores[:2] = 0, 0.5
+    assert dict(zip(rollup.names, rollup(scores), strict=True))["cup"] == 0.5
+
+
 def test_groups_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('pet = ["tabby", "beagle"]\n')

@@ -33,6 +33,7 @@ def test_the_state(view: View) -> None:
     found = view.ask("/api/state").json
     (camera,) = found["cameras"]
     assert (camera["name"], camera["label"], camera["score"]) == ("camera", "espresso", 0.9)
+    assert camera["active"] == ["espresso"]
     assert camera["predictions"][0] == {"label": "espresso", "index": 0, "score": 0.9375}
     assert camera["region"] == [0, 0, 1, 1]
     assert found["health"]["interpreter"]["delegate"] == "xnnpack"
