@@ -160,6 +160,15 @@ class OneLabel(Rule):
         over = np.flatnonzero(self._scores > self._scores[best] - margin)
         return all(self._names[row] == self._names[best] for row in over)
 
+    def _ways_to_stand_out(self) -> Scores:
+        """How far all scores may move before each has the margin; less than 0 where it has it."""
+        others: Scores = np.full_like(self._scores, self._scores.max())
+        if len(others) > 1:
+            best = int(self._scores.argmax())
+            others[best] = np.delete(self._scores, best).max()
+        ways: Scores = (others + np.float32(self._settings.margin) - self._scores) / 2
+        return ways
+
     def _min_hold_s(self) -> float:
         """How long the label is held."""
         if self._row < 0:
@@ -174,6 +183,8 @@ class OneLabel(Rule):
     def slack(self) -> float:
         """The way to its end, and to what might replace it."""
         np.subtract(self.thresholds.enter, self._scores, out=self._scratch)
+        if self._settings.margin:
+            np.maximum(self._scratch, self._ways_to_stand_out(), out=self._scratch)
         if self._row < 0:
             return float(self._scratch.min())
         active = self._scores[self._row]

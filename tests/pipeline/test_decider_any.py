@@ -155,6 +155,13 @@ def test_a_label_stands_out_by_the_margin_or_does_not_begin() -> None:
     ]
 
 
+def test_a_scene_that_is_torn_between_two_labels_may_rest() -> None:
+    decider = Decider(settings(enter=0.4, margin=0.3), NAMES)
+    assert all(steady_after(decider, [row(0.55, 0.5, 0)] * 40)[30:])
+    # Nearly stands out.
+    assert not any(steady_after(decider, [row(0.55, 0.3, 0)] * 40))
+
+
 def test_two_classes_of_one_name_are_no_runners_up() -> None:
     decider = Decider(settings(enter=0.4, margin=0.2), ("crane", "cup", "crane"))
     assert feed(decider, [row(0.5, 0.1, 0.45)]) == [["+crane"]]
