@@ -234,6 +234,20 @@ class Vitals(msgspec.Struct, frozen=True):
     clock_synced: bool | None
 
 
+class Drift(msgspec.Struct, frozen=True):
+    """Whether a camera's answers are other than its own past weeks had them.
+
+    ``change`` is what is other, empty where nothing is, and ``since`` the wall time at which that
+    began to show. ``learning`` says why nothing is compared yet, empty where it is. ``pictures``
+    tells whether there is one of then and one of now.
+    """
+
+    change: str = ""
+    since: float | None = None
+    learning: str = ""
+    pictures: bool = False
+
+
 class CameraHealth(msgspec.Struct, frozen=True):
     """One camera, or region of one, since the start; ``fps`` is of classified frames, lately.
 
@@ -241,7 +255,8 @@ class CameraHealth(msgspec.Struct, frozen=True):
     was exposed, else 0. ``malformed`` frames were skipped. ``problem`` is why the camera is
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
-    ``picture`` is what is wrong with the picture. ``interpreter`` and ``accelerator`` are what
+    ``picture`` is what is wrong with the picture, ``brightness`` its mean grey of 255 and
+    ``sharpness`` its edges by its contrast; ``drift`` is None where nobody watches for it. ``interpreter`` and ``accelerator`` are what
     its model runs on, ``beside`` the models that are asked as well, ``taught`` the labels that it
     was taught. ``look`` is why the last
     frame was classified, or was not; ``classified_per_minute`` and ``work_share``, of the frames
@@ -271,6 +286,9 @@ class CameraHealth(msgspec.Struct, frozen=True):
     look: Look = ""
     classified_per_minute: float = 0.0
     work_share: float = 1.0
+    brightness: float | None = None
+    sharpness: float | None = None
+    drift: Drift | None = None
 
 
 class SinkHealth(msgspec.Struct, frozen=True):

@@ -172,6 +172,7 @@ class Node:
             self._tell(change, observation.frame)
         for outlet in self._sinks:
             outlet.deliver(lambda sink: sink.observe(observation))
+        self._feeds.drift.observe(observation)
         self._service.classified(observation)
 
     def _tell(self, change: LabelChange, frame: Frame | None = None) -> None:

@@ -147,6 +147,12 @@ def _snapshot(_feeds: Feeds, channel: Channel, _value: None) -> Prepared:
     return Prepared(channel.request_snapshot)
 
 
+def _accept_drift(feeds: Feeds, channel: Channel, _value: None) -> Prepared:
+    if not feeds.drift.alarmed:
+        raise CommandError("accept_drift", "every camera is as usual; there is nothing to accept")
+    return Prepared(lambda: feeds.drift.accept(channel.name))
+
+
 _ROWS: tuple[Control, ...] = (
     CameraControl(
         "enabled",
@@ -188,6 +194,12 @@ _ROWS: tuple[Control, ...] = (
     ),
     CameraControl("teach", _LABEL, _teach, Announcement("Learn this", "button"), slow=True),
     CameraControl("snapshot", None, _snapshot, Announcement("Snapshot", "button", "")),
+    CameraControl(
+        "accept_drift",
+        None,
+        _accept_drift,
+        Announcement("Accept as normal", "button", words="This is normal now"),
+    ),
     DeviceControl(
         "interval_s",
         _limits(config.Mqtt, "interval_s"),

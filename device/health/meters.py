@@ -54,6 +54,8 @@ class CameraMeter:
         self.reopenings = 0
         self.left_behind = 0
         self.picture: tuple[PictureTrouble, ...] = ()
+        self.brightness: float | None = None
+        self.sharpness: float | None = None
         self.seen = 0
         self.dropped = 0
         self.classified = 0
@@ -107,6 +109,8 @@ class CameraMeter:
             look=self.look,
             classified_per_minute=per_minute,
             work_share=share,
+            brightness=self.brightness,
+            sharpness=self.sharpness,
         )
 
     def _fps(self, at: float) -> float:

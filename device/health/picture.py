@@ -47,6 +47,9 @@ class PictureHealth:
         self._due = -math.inf
         self._at: float | None = None
         self._begun_at = 0.0
+        # Of the last picture that was looked at: mean grey, and edges by contrast.
+        self.brightness: float | None = None
+        self.sharpness: float | None = None
         self._last: Pixels | None = None
         self._same_since = 0.0
         self._sharpness: float | None = None
@@ -85,6 +88,7 @@ class PictureHealth:
     def reset(self) -> None:
         """Begin anew, as when the camera was away; what was learnt of its view stays."""
         self._last = None
+        self.brightness = self.sharpness = None
         self._at = None
         self._due = -math.inf
         for latch in self._latches.values():
@@ -94,6 +98,7 @@ class PictureHealth:
         latches = self._latches
         latches["frozen"].update(self._is_frozen(grey, at), at)
         mean, deviation = (float(value[0][0]) for value in cv2.meanStdDev(grey))
+        self.brightness, self.sharpness = mean, None
         black = mean < _BLACK_MEAN and deviation < _BLACK_DEVIATION
         white = float((grey >= _WHITE).mean()) > _WHITE_SHARE
         latches["black"].update(black, at)
@@ -116,6 +121,7 @@ class PictureHealth:
         # The variance of the Laplacian, against that of the picture: less light is less of
         # both, and no blur.
         edges = float(cv2.Laplacian(grey, cv2.CV_16S).var()) / deviation**2
+        self.sharpness = edges
         if self._sharpness is None:
             self._sharpness = edges
         latch = self._latches["blurred"]

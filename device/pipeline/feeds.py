@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from device import config
-from device.cameras import open_camera
+from device.cameras import open_camera, shown
 from device.cameras.supervisor import CameraSupervisor, Opener, close_all
 from device.errors import CommandError, ConfigError, LabelcamError, TeachError
 from device.events import Controls, DeviceHealth, LabelChange
 from device.frames import Frame, LatestFrame
+from device.health.drift_watch import DriftWatch
 from device.health.meters import CameraMeter, Health
 from device.health.picture import PictureHealth
 from device.inference.pool import EnginePool
@@ -43,6 +44,7 @@ from device.pipeline.plan import (
     streams,
 )
 from device.pipeline.samples import Sample
+from device.system.paths import state_directory
 
 if TYPE_CHECKING:
     from device.teach.teacher import Teacher
@@ -88,7 +90,9 @@ class Feed:
             meter.problem, meter.reopenings = supervisor.problem, supervisor.reopenings
             meter.age_ms, meter.malformed = supervisor.age_ms, supervisor.malformed
             meter.left_behind, meter.openings = supervisor.left_behind, supervisor.openings
-            meter.picture = self._picture.troubles if self._picture is not None else ()
+            if (picture := self._picture) is not None:
+                meter.picture = picture.troubles
+                meter.brightness, meter.sharpness = picture.brightness, picture.sharpness
 
 
 class Feeds:
@@ -110,6 +114,7 @@ class Feeds:
         self._duty = Duty(settings.gate)
         self._on_duty = True
         self._governor = Governor(settings.gate.cpu_budget)
+        self.drift = DriftWatch(settings.drift, state_directory())
 
     @property
     def channels(self) -> list[Channel]:
@@ -259,8 +264,9 @@ class Feeds:
             )
         for channel in self.channels:
             channel.govern(governor.share, governor.reason)
-        return msgspec.structs.replace(
-            health, rate_share=governor.share, governed_by=governor.reason
+        return self.drift.update(
+            msgspec.structs.replace(health, rate_share=governor.share, governed_by=governor.reason),
+            now,
         )
 
     def update_meters(self) -> None:
@@ -321,7 +327,8 @@ class Feeds:
         return configured_controls(self._settings, camera)
 
     def close(self) -> None:
-        """Close the cameras."""
+        """Close the cameras, and keep what is usual of them."""
+        self.drift.close()
         close_all(feed.supervisor for feed in self._feeds)
 
     def close_models(self) -> None:
@@ -342,6 +349,8 @@ class Feeds:
         source = feed.supervisor.source
         meter = self._health.camera(camera.name, source, classifier.description)
         feed.meters.append(meter)
+        words, unknown = self._settings.decide.groups, self._settings.decide.unknown
+        self.drift.add(camera, f"{shown(camera.source)}\n{words}", unknown)
         feed.channels.append(
             Channel(
                 camera,

@@ -119,7 +119,9 @@ class Camera:
         self._event_h = 0
         self._trouble_h = 0.0
 
-    def hours(self, days: int, change: Change | None = None, from_day: float = 0.0) -> Iterator[Hour]:
+    def hours(
+        self, days: int, change: Change | None = None, from_day: float = 0.0
+    ) -> Iterator[Hour]:
         """Hour after hour; from ``from_day`` on as ``change`` makes them, given days since then."""
         for number in range(START, START + 24 * days):
             hour = self._next(number)
@@ -172,7 +174,9 @@ class Camera:
         bits = self._base_bits * (0.55 + 0.45 * nothing) + 0.25 * (1 - sun) + 0.2 * rain
         bits += 0.06 * (self._haze + self._scene) + 0.05 * draw.standard_t(3)
         sharp = self._base_sharpness + 0.4 * sun - 0.3 * rain
-        sharp += (0.06 if place.outdoors else 0.03) * (self._haze + self._scene) + 0.04 * draw.standard_t(3)
+        sharp += (0.06 if place.outdoors else 0.03) * (
+            self._haze + self._scene
+        ) + 0.04 * draw.standard_t(3)
         return Hour(
             number,
             round(nothing, 3),
