@@ -256,11 +256,11 @@ class CameraHealth(msgspec.Struct, frozen=True):
     not live, empty when it is; ``openings`` is how often it was tried to open it, ``reopenings``
     how often it came back, ``left_behind`` how many threads are stuck in its driver.
     ``picture`` is what is wrong with the picture, ``brightness`` its mean grey of 255 and
-    ``sharpness`` its edges by its contrast; ``drift`` is None where nobody watches for it. ``interpreter`` and ``accelerator`` are what
-    its model runs on, ``beside`` the models that are asked as well, ``taught`` the labels that it
-    was taught. ``look`` is why the last
-    frame was classified, or was not; ``classified_per_minute`` and ``work_share``, of the frames
-    that the rate limit admitted, are of the last five minutes.
+    ``sharpness`` its edges by its contrast; ``drift`` is None where nobody watches for it.
+    ``interpreter`` and ``accelerator`` are what its model runs on, ``beside`` the models that are
+    asked as well, ``taught`` the labels that it was taught. ``look`` is why the last frame was
+    classified, or was not; ``classified_per_minute`` and ``work_share``, of the frames that the
+    rate limit admitted, are of the last five minutes.
     """
 
     name: str

@@ -35,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "edgetpu-last-run": edgetpu.last_run,
     "camera": camera.present,
     "camera-picture": camera.picture,
+    "drift": camera.drift,
     "groups": camera.groups,
     "libcamera": camera.libcamera,
     "camera-memory": camera.memory,

@@ -7,6 +7,9 @@ from device.cameras import open_camera, shown
 from device.cameras.v4l2 import find_devices, has_pi_camera
 from device.doctor.subject import Finding, Subject, absent, fail, ok, warn
 from device.errors import LabelcamError
+from device.health.drift_watch import FILE, MAX_BYTES, Records
+from device.system.files import read_file
+from device.system.text import from_json
 
 _WAIT_S = 10.0
 _GROUPS = ("video", "render", "plugdev")
@@ -54,6 +57,28 @@ def picture(subject: Subject) -> Finding:
         finally:
             timer.cancel()
     return ok(", ".join(camera.name for camera in subject.settings.camera))
+
+
+def drift(subject: Subject) -> Finding:
+    """What the service remembers of its cameras' usual answers."""
+    if not subject.settings.drift.enabled:
+        return ok("not watched for; see drift.enabled")
+    try:
+        records = from_json(read_file(subject.state / FILE, MAX_BYTES), Records).cameras
+    except FileNotFoundError:
+        return ok("nothing is learnt yet: it takes 7 days")
+    except (OSError, ValueError) as error:
+        return warn(f"{subject.state / FILE}: {error}", "sudo systemctl restart labelcam")
+    # Of a camera that had several models or sources, the latest.
+    latest = {one.camera: one for one in sorted(records.values(), key=lambda one: one.newest)}
+    changed = [f"{one.camera}: {one.memory.text}" for one in latest.values() if one.memory.text]
+    if changed:
+        return warn(
+            f"not as usual: {' | '.join(changed)}",
+            "look at the lens and the picture; where it is right, accept_drift (docs/drift.md)",
+        )
+    days = [f"{one.camera} {len(one.memory.hours) / 24:.0f} days" for one in latest.values()]
+    return ok(f"as usual; learnt of {', '.join(days)}" if days else "nothing is learnt yet")
 
 
 def groups(subject: Subject) -> Finding:

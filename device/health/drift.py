@@ -39,7 +39,7 @@ _MEDIAN_OF = 3
 _WHOLE_DAY = 0.5
 # In usual deviations of a day: what is let pass each day, and the sum that is an alarm. An alarm
 # is over once the sum has fallen to the third, and rises no higher than the fourth.
-_LEAK, _ALARM, _OVER, _MOST = 1.5, 5.0, 2.5, 6.0
+_LEAK, _ALARM, _OVER, _MOST = 1.5, 6.0, 3.0, 7.0
 # One hour counts as so many deviations at most.
 _HOUR_MOST = 10.0
 # A scale that few days make is too small by chance: it is taken for larger by this over the days.
@@ -55,7 +55,7 @@ _Sums = Annotated[list[Figure], Meta(min_length=5, max_length=5)]
 
 
 class Calendar(NamedTuple):
-    """An hour on the wall: a day by its number, the hour of the day, and whether it is a weekend."""
+    """An hour on the wall: a day's number, the hour of the day, and whether it is a weekend."""
 
     day: int
     hour: int
@@ -156,24 +156,25 @@ class Baseline:
         place = self._calendar(hour.number)
         figures = _even(np.array(hour.figures, np.float64))
         outside = self._outside(figures, int(place.weekend), place.hour) - self.usual
-        scaled = outside / np.where(outside > 0, self.scale_up, self.scale_down)
-        return np.clip(scaled, -_HOUR_MOST, _HOUR_MOST)
+        scaled: Figures = outside / np.where(outside > 0, self.scale_up, self.scale_down)
+        return np.asarray(np.clip(scaled, -_HOUR_MOST, _HOUR_MOST), np.float64)
 
-    def range(self, hours: Sequence[Hour], measure: int) -> Range:
+    def range(self, hours: Sequence[Hour], measure: int) -> Range | None:
         """The mean of some hours, and what it is of the same hours of other days.
 
-        Raises ValueError where none of them, or no other day, has the figure.
+        None where no other day has them.
         """
         known = [hour for hour in hours if hour.figures[measure] is not None]
         places = [self._calendar(hour.number) for hour in known]
         # Of each day of the past those hours that are asked for, on days of the same kind.
-        rows = np.unique([self._weekend == place.weekend for place in places], axis=0).any(axis=0)
-        same = self._grid[rows][:, sorted({place.hour for place in places}), measure]
+        same_kind = np.isin(self._weekend, [place.weekend for place in places])
+        asked = sorted({place.hour for place in places})
+        same = self._grid[same_kind][:, asked, measure]
         seen = ~np.isnan(same)
-        whole = seen.sum(axis=1) * 2 > same.shape[1]
+        whole = seen.sum(axis=1) > same.shape[1] / 2
         days = np.where(seen, same, 0.0).sum(axis=1)[whole] / seen.sum(axis=1)[whole]
         if not len(days):
-            raise ValueError("no day of the past has those hours")
+            return None
         least, most = np.quantile(days, (0.1, 0.9))
         now = [hour.figures[measure] for hour in known]
         return Range(float(np.mean(np.array(now, np.float64))), float(least), float(most))
@@ -181,7 +182,7 @@ class Baseline:
     def _outside(self, figures: Figures, kind: object, hour: object) -> Figures:
         """How far figures are outside those of their hour of day and its neighbours."""
         least, most = self._least[kind, hour], self._most[kind, hour]  # type: ignore[index]
-        return figures - np.minimum(np.maximum(figures, least), most)
+        return np.asarray(figures - np.minimum(np.maximum(figures, least), most), np.float64)
 
 
 class Memory(msgspec.Struct):
@@ -218,9 +219,9 @@ class Detector:
         return self.memory.since is not None
 
     @property
-    def suspicious(self) -> bool:
-        """Whether something may be about to be told."""
-        return max(*self.memory.high, *self.memory.low) >= _ALARM / 2
+    def unsuspicious(self) -> bool:
+        """Whether all is as usual, and nothing may be about to be told."""
+        return not self.alarmed and max(*self.memory.high, *self.memory.low) < _ALARM / 2
 
     def days(self, number: int) -> int:
         """How many days the past has of which the hour of that number may be compared."""
@@ -269,11 +270,9 @@ class Detector:
             return []
         sums = np.maximum(memory.high, memory.low)
         last = [one for one in memory.held if one.number > memory.held[-1].number - 24]
-        return [
-            (MEASURES[row], baseline.range(last, row))
-            for row in np.argsort(-sums, kind="stable").tolist()
-            if sums[row] >= _ALARM
-        ]
+        told = [row for row in np.argsort(-sums, kind="stable").tolist() if sums[row] >= _OVER]
+        found = [(MEASURES[row], baseline.range(last, row)) for row in told]
+        return [(measure, range_) for measure, range_ in found if range_ is not None]
 
     def _past(self, number: int) -> list[Hour]:
         """The hours that one of this number is compared with; a clock that ran ahead left more."""
@@ -307,7 +306,7 @@ class Detector:
         memory = self.memory
         assert memory.since is not None
         if most <= _OVER:
-            # What was other is no part of the usual; the sums are nought, or it would be told again.
+            # What was other is no part of the usual.
             self._forget(memory.hours)
             return "ended"
         if number - memory.since >= ACCEPT_DAYS * 24:

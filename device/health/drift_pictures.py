@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -66,7 +65,7 @@ class DriftPictures:
 
     def _write(self, path: Path, camera: config.Camera, frame: Frame) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.chmod(self._folder, 0o700)
+        self._folder.chmod(0o700)
         picture = jpeg(upright(frame, camera.rotate, camera.mirror, _LONGEST_PX), _QUALITY)
         replace_file(path, picture, mode=0o600)
 

@@ -1,4 +1,4 @@
-"""Every camera's hours, observed once a second by the wall clock; their file, pictures and alarms."""
+"""Every camera's hours, observed once a second; their file, pictures and alarms."""
 
 import hashlib
 import logging
@@ -32,7 +32,7 @@ _log = logging.getLogger("labelcam.health")
 
 FILE = "drift.json"
 # 28 days of 32 cameras are a megabyte.
-_MAX_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 _CAMERAS_MAX = 32
 # An hour of which less was observed tells nothing.
 _LEAST_S = 900.0
@@ -270,10 +270,11 @@ class DriftWatch:
         place = on_the_wall(hour.number)
         if event == "began":
             found = [say(measure.name, range_) for measure, range_ in detector.changes()]
-            detector.memory.text = "; ".join(found[:3])
+            # Where nothing else can be compared in words, there is still an alarm.
+            detector.memory.text = "; ".join(found[:3]) or "its figures are others"
             _log.warning(
                 "camera %s: not as usual: %s; where this is right from now on, accept_drift "
-                "(the page's Controls) says so",
+                "(the page has a button) says so",
                 camera.name,
                 detector.memory.text,
             )
@@ -282,7 +283,7 @@ class DriftWatch:
             ended = "as usual again" if event == "ended" else "has been so for long: it is usual"
             _log.info("camera %s: %s", camera.name, ended)
             camera.record.pictures = False
-        elif self._pictures is not None and camera.frame and not detector.suspicious:
+        elif self._pictures is not None and camera.frame and detector.unsuspicious:
             self._writer.put(self._pictures.keep(camera.camera, camera.frame, place.hour))
         camera.frame = None
 
@@ -364,7 +365,7 @@ def _shares(found: Range) -> str:
 def read_records(path: Path) -> Records:
     """What the file holds; nothing where it is not there, is damaged or of another version."""
     try:
-        return from_json(read_file(path, _MAX_BYTES), Records)
+        return from_json(read_file(path, MAX_BYTES), Records)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, msgspec.MsgspecError) as error:

@@ -78,7 +78,9 @@ class Discovery:
         for camera, level in cameras.items():
             # The device's name is put before it by Home Assistant.
             title = "" if len(cameras) == 1 else f"{camera} "
-            for key, entity in self._camera(camera).items():
+            watched = any(one.name == camera and one.drift for one in health.cameras)
+            drift = {"drift": self._drift(level)} if watched else {}
+            for key, entity in (self._camera(camera) | drift).items():
                 found[f"{level}-{key}"] = {**entity, "name": f"{title}{entity['name']}"}
         for key, entity in found.items():
             platform, identity = entity["platform"], f"{self._topics.node_slug}_{key}"
@@ -162,6 +164,20 @@ class Discovery:
         if self._settings.commands:
             found |= self._controls(camera)
         return found
+
+    def _drift(self, level: str) -> Component:
+        """Whether a camera's answers are other than usual; its attributes say what is."""
+        own = f"value_json.cameras[{_quoted(level)}].drift"
+        return {
+            "platform": "binary_sensor",
+            "name": "Not as usual",
+            "device_class": "problem",
+            "entity_category": "diagnostic",
+            "state_topic": self._topics.health,
+            "value_template": f"{{{{ 'ON' if {own}.change else 'OFF' }}}}",
+            "json_attributes_topic": self._topics.health,
+            "json_attributes_template": f"{{{{ {own} | tojson }}}}",
+        }
 
     def _controls(self, camera: str | None) -> dict[str, Component]:
         """What can be commanded: of a camera, or of the device where it is None."""

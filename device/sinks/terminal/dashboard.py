@@ -233,6 +233,8 @@ class Dashboard:
         lines = []
         if camera and camera.picture:
             lines.append([Segment(f"picture {', '.join(camera.picture)}", self._quiet)])
+        if camera and camera.drift and camera.drift.change:
+            lines.append([Segment(f"not as usual: {camera.drift.change}", self._quiet)])
         if health and health.vitals.throttling:
             lines.append([Segment(", ".join(health.vitals.throttling), self._quiet)])
         if health and health.governed_by:

@@ -32,6 +32,7 @@ from device.sinks.web.access import (
     Send,
     client_of,
 )
+from device.sinks.web.drift import DriftAlarm
 from device.sinks.web.history import History
 from device.sinks.web.metrics import Metrics
 from device.sinks.web.snapshots import Snapshots
@@ -82,6 +83,7 @@ class WebApp:
         self._state = state
         self._metrics = metrics
         self._device = device
+        self._drift = DriftAlarm(state.cameras, pictures=settings.pictures)
         self._teaching = Teaching(
             device, teach, pictures=settings.pictures, commands=settings.commands
         )
@@ -127,6 +129,7 @@ class WebApp:
             Route("/api/command", self._command, methods=["POST"]),
             *self._teaching.routes,
             *History().routes,
+            *self._drift.routes,
             *self._kept.routes,
             Route("/{file}", self._file),
         ]

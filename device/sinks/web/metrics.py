@@ -222,6 +222,10 @@ _CAMERA_GAUGES: dict[str, tuple[str, _Read]] = {
         "Whether it is switched on",
         lambda camera: camera.controls is None or camera.controls.enabled,
     ),
+    "drift": (
+        "Whether its answers are other than its own past weeks had them",
+        lambda camera: camera.drift is not None and bool(camera.drift.change),
+    ),
 }
 
 

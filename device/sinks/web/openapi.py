@@ -93,6 +93,13 @@ _BY = {
     "description": "By the hour, for 35 days at most, or by the day.",
     "schema": {"type": "string", "enum": list(SPAN_MAX_S), "default": "hour"},
 }
+_CAMERA_IN_PATH = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The camera; a region as camera/region.",
+    "schema": {"type": "string"},
+}
 _WRITE = {
     "name": "X-Labelcam",
     "in": "header",
@@ -182,6 +189,17 @@ def document(*, needs_token: bool) -> dict[str, Any]:
                 binary("image/jpeg"),
                 (403, 404, 409),
                 parameters=[_ONE_CAMERA, _ENTRY],
+            )
+        },
+        **{
+            f"/api/drift/{{name}}/{which}.jpg": {
+                "get": operation(
+                    summary, binary("image/jpeg"), (404,), parameters=[_CAMERA_IN_PATH]
+                )
+            }
+            for which, summary in (
+                ("then", "How it usually looks at the hour of an alarm."),
+                ("now", "How it looked at the alarm."),
             )
         },
         "/api/snapshots": {

@@ -1,6 +1,7 @@
 // Follows the device by server-sent events, and shows one camera of it at a time.
 import { order } from "./command.js";
 import { watchControls, showControls } from "./controls.js";
+import { showDrift, watchDrift } from "./drift.js";
 import { showHealth, showLink, showLog, showVerdict } from "./show.js";
 import { showSnapshots, watchSnapshots } from "./snapshots.js";
 import { showTeach, watchTeach } from "./teach.js";
@@ -104,6 +105,7 @@ function showAll() {
   showSnapshots();
   showTimeline(page);
   showHealth(page);
+  showDrift(page);
   showLog(page);
 }
 
@@ -158,6 +160,7 @@ addEventListener("pageshow", (event) => event.persisted && restart());
 
 watchControls(page, order);
 watchTeach(page);
+watchDrift(page, order);
 watchSnapshots(page);
 // Who looks further down than the present gets the past.
 new IntersectionObserver(async ([one], observer) => {
