@@ -496,6 +496,10 @@ def test_every_key_is_obeyed_by_a_node(colours: Callable[..., Path]) -> None:
     keys = [key for key in CONTROLS if key not in ("restart", "reload", "snapshot", "teach")]
     _, script = obey(model, *(Command(None, key, values.get(key)) for key in keys))
     said = {answer.command.key: answer.error for answer in script.answers}
-    # Only the light may be missing here.
-    assert {key for key, error in said.items() if error} <= {"identify"}
+    # Only the light may be missing here, and all is as usual.
+    refused = {key for key, error in said.items() if error}
+    assert refused - {"identify"} == {"accept_drift"}
+    assert said["accept_drift"] == (
+        "accept_drift: every camera is as usual; there is nothing to accept"
+    )
     assert list(said) == keys

@@ -267,6 +267,34 @@ CASES = [
     Case(
         "camera-picture", lambda b: source(b, "/nonexistent"), "fail", "cannot be opened", "fuser"
     ),
+    Case("drift", nothing, "ok", "nothing is learnt yet: it takes 7 days"),
+    Case(
+        "drift",
+        file(
+            "var/lib/labelcam/drift.json",
+            '{"cameras":{"a":{"camera":"door","running":{},"memory":{"hours":[[494616,0.5,1.0]]}}}}',
+        ),
+        "ok",
+        "as usual; learnt of door 0 days",
+    ),
+    Case(
+        "drift",
+        file(
+            "var/lib/labelcam/drift.json",
+            '{"cameras":{"a":{"camera":"door","running":{},"memory":{"since":494616,'
+            '"text":"nothing recognised 71 % of the time"}}}}',
+        ),
+        "warn",
+        "not as usual: door: nothing recognised 71 %",
+        "accept_drift",
+    ),
+    Case(
+        "drift",
+        file("var/lib/labelcam/drift.json", "["),
+        "warn",
+        "drift.json: ",
+        "restart labelcam",
+    ),
     Case("groups", nothing, "ok", "user labelcam is in all"),
     Case(
         "groups",

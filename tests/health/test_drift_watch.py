@@ -102,6 +102,7 @@ def learnt(folder: Path, days: int = 20, **settings: bool) -> Device:
     """A device that has seen a cup all along; its past is put on disk, as a device would."""
     device = Device(folder, START + 24 * days, **settings)
     device.live(1.01)
+    device.watch.close()
     [(key, record)] = device.watch._records.cameras.items()
     past = [
         Hour(number, number % 7 / 100, 0.45 + number % 5 / 50)

@@ -76,4 +76,4 @@ def test_the_api_is_as_described(app: tuple[WebApp, str]) -> None:
 
             check()
             asked.add((operation.method, operation.path))
-    assert len(asked) == 15
+    assert len(asked) == 17
