@@ -62,7 +62,7 @@ def picture(subject: Subject) -> Finding:
 def drift(subject: Subject) -> Finding:
     """What the service remembers of its cameras' usual answers."""
     if not subject.settings.drift.enabled:
-        return ok("not watched for; see drift.enabled")
+        return absent("not watched for; see drift.enabled")
     try:
         records = from_json(read_file(subject.state / FILE, MAX_BYTES), Records).cameras
     except FileNotFoundError:

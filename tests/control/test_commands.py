@@ -500,6 +500,6 @@ def test_every_key_is_obeyed_by_a_node(colours: Callable[..., Path]) -> None:
     refused = {key for key, error in said.items() if error}
     assert refused - {"identify"} == {"accept_drift"}
     assert said["accept_drift"] == (
-        "accept_drift: every camera is as usual; there is nothing to accept"
+        "command accept_drift: every camera is as usual; there is nothing to accept"
     )
     assert list(said) == keys
