@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from device import config
 from device.config import Mqtt
 from device.control import table
+from device.events import Drift
 from device.sinks import mqtt, retry
 from device.sinks.mqtt import sink
 from device.sinks.mqtt.announced import ANNOUNCED_FILE, Announced
 from device.sinks.mqtt.discovery import Discovery
+from device.sinks.mqtt.payloads import health_message
 from device.sinks.mqtt.topics import Topics, machine_id, slug
 from device.sinks.outlet import Run
 from device.sinks.wire import Ids
 from tests.mqtt.conftest import Device
-from tests.sinks.examples import device_health
+from tests.sinks.examples import camera_health, device_health
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,7 @@ def announce(
     commands: bool = True,
     images: bool = True,
     taught: tuple[str, ...] = (),
+    drift: Drift | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Where the discovery message goes, and what it says."""
     device = Device()
@@ -175,7 +178,7 @@ def announce(
     device.known_by_lesson = taught
     settings = Mqtt(commands=commands, images=images)
     found = Discovery(settings, TOPICS, device, LABELS[:2], Announced(announced))
-    health = device_health()
+    health = device_health(camera_health(name="Front door", drift=drift))
     vitals = msgspec.structs.replace(health.vitals, board="Raspberry Pi 5")
     health = msgspec.structs.replace(health, vitals=vitals, interval_s=interval_s)
     ((topic, message),) = found.messages(health)
@@ -266,6 +269,23 @@ def test_labels_in_templates_are_quoted() -> None:
         "{{ None if value_json.label == 'off-duty' "
         r"else 'ON' if 'it\'s a dog' in value_json.active else 'OFF' }}"
     )
+
+
+def test_what_is_not_as_usual_is_a_problem_with_the_words_as_attributes() -> None:
+    assert "front-door-drift" not in entities()
+    found = entities(drift=Drift())["front-door-drift"]
+    assert (found["platform"], found["device_class"]) == ("binary_sensor", "problem")
+    own = "value_json.cameras['front-door'].drift"
+    assert found["value_template"] == f"{{{{ 'ON' if {own}.change else 'OFF' }}}}"
+    assert found["json_attributes_template"] == f"{{{{ {own} | tojson }}}}"
+    assert found["state_topic"] == found["json_attributes_topic"] == TOPICS.health
+    health = device_health(camera_health(name="Front door", drift=Drift("darker", 3600.0)))
+    told = json.loads(health_message(health, TOPICS, 0.0, {}, {}))
+    assert told["cameras"]["front-door"]["drift"] == {
+        "change": "darker", "since": 3600.0, "learning": "", "pictures": False,
+    }  # fmt: skip
+    accept = entities()["front-door-accept-drift"]
+    assert (accept["platform"], accept["name"]) == ("button", "Accept as normal")
 
 
 def test_many_labels_are_no_enumeration() -> None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from device.events import OFF_DUTY, Observation, SinkHealth
+from device.events import OFF_DUTY, Drift, Observation, SinkHealth
 from device.sinks.terminal.dashboard import Dashboard
 from device.sinks.terminal.letters import ASCII, CONSOLE, UNICODE, Glyphs, big, glyphs_for
 from device.system.text import printable
@@ -359,3 +359,6 @@ def test_the_board_the_picture_and_the_ways_out() -> None:
         assert line in lines
     assert any(line.endswith("· web works") for line in lines)
     assert not any("terminal" in line for line in lines)
+    camera = camera_health(drift=Drift("less sure, 1.50 bits"))
+    shown.health = device_health(camera)
+    assert "  not as usual: less sure, 1.50 bits" in text(shown, 80, 40)

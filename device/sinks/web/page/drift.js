@@ -13,7 +13,7 @@ export function showDrift({ state, camera }) {
   if (!drift?.change) return;
   // The device's hours; its clock is believed, or there was no alarm.
   const since = new Date(1000 * drift.since);
-  const shown = `Since ${since.toLocaleString(undefined, { weekday: "long", hour: "numeric", minute: "2-digit" })}`;
+  const shown = `Since ${since.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}`;
   const text = `${shown}, for ${span(Math.max(0, (Date.now() - since) / 1000))}: ${drift.change}.`;
   if ($("drift-text").textContent !== text) $("drift-text").textContent = text;
   $("drift-accept").hidden = !state.commands;
