@@ -36,7 +36,10 @@ CREATE TABLE actions (
 CREATE TABLE hours (
     camera TEXT NOT NULL, label TEXT NOT NULL, hour INTEGER NOT NULL, seconds REAL NOT NULL,
     times INTEGER NOT NULL, PRIMARY KEY (hour, camera, label)) WITHOUT ROWID;
-CREATE INDEX intervals_open ON intervals (run) WHERE end IS NULL;
+CREATE TABLE names (
+    camera TEXT NOT NULL, label TEXT NOT NULL, PRIMARY KEY (camera, label)) WITHOUT ROWID;
+CREATE INDEX intervals_ended ON intervals (run, end);
+CREATE INDEX actions_done ON actions (run, at);
 """
 
 

@@ -20,6 +20,16 @@ _REASONS = {UNAVAILABLE: "camera lost", OFF_DUTY: "off duty"}
 _NOT_RUNNING = "not running"
 # A restart takes seconds, and is no gap in what was seen.
 _RESTART_S = 15.0
+# What is in force may have begun as long before the next sign of life of its run, and more.
+_ALIVE_S = 900.0
+# Those that ended within or after, and those that did not: each by the index of runs and ends.
+_SPANS = """
+SELECT camera, label, begin, end, score, model FROM (
+    SELECT * FROM intervals WHERE run = :run AND end >= :since
+    UNION ALL SELECT * FROM intervals WHERE run = :run AND end IS NULL)
+WHERE begin < :until AND (label IN (:lost, :off)) = :absences
+AND (:camera IS NULL OR camera = :camera) AND (:label IS NULL OR label = :label)
+ORDER BY begin DESC, id DESC LIMIT :limit"""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -78,6 +88,14 @@ class Selection(NamedTuple):
     label: str | None = None
 
 
+class _Run(NamedTuple):
+    """A run: its number, and how far the wall clock was before that of its boot."""
+
+    id: int
+    wall_offset: float
+    synced: int
+
+
 class Reader:
     """The history in a file, while another process or thread writes it; for one thread.
 
@@ -115,24 +133,28 @@ class Reader:
 
     def actions(self, wanted: Selection, limit: int) -> list[Deed]:
         """What actions did, the latest first."""
-        rows = self._rows(
-            "SELECT at + wall_offset AS moment, action, kind, camera, label,"
-            ' "on", done, detail FROM actions JOIN runs ON runs.id = run'
-            " JOIN boots ON boots.id = runs.boot WHERE moment >= ? AND moment < ?"
-            " AND (? IS NULL OR camera = ?) AND (? IS NULL OR label = ?)"
-            " ORDER BY moment DESC LIMIT ?",
-            wanted.since,
-            wanted.until,
-            wanted.camera,
-            wanted.camera,
-            wanted.label,
-            wanted.label,
-            limit,
-        )
-        return [
-            Deed(at, action, kind, camera, label, bool(on), bool(done), detail)
-            for at, action, kind, camera, label, on, done, detail in rows
-        ]
+        found: list[Deed] = []
+        for run in self._runs(wanted):
+            found += (
+                Deed(at + run.wall_offset, action, kind, camera, label, bool(on), bool(done), why)
+                for at, action, kind, camera, label, on, done, why in self._rows(
+                    'SELECT at, action, kind, camera, label, "on", done, detail FROM actions'
+                    " WHERE run = ? AND at >= ? AND at < ?"
+                    " AND (? IS NULL OR camera = ?) AND (? IS NULL OR label = ?)"
+                    " ORDER BY at DESC LIMIT ?",
+                    run.id,
+                    wanted.since - run.wall_offset,
+                    wanted.until - run.wall_offset,
+                    wanted.camera,
+                    wanted.camera,
+                    wanted.label,
+                    wanted.label,
+                    limit - len(found),
+                )
+            )
+            if len(found) >= limit:
+                break
+        return found
 
     def totals(self, wanted: Selection, by: Bucket, now: float) -> list[Total]:
         """How long and how often each label was there, by hour, day or in all, the earliest first.
@@ -175,44 +197,58 @@ class Reader:
 
     def names(self) -> tuple[list[str], list[str]]:
         """The cameras and the labels that it knows, in the order of the alphabet."""
-        found = self._rows(
-            "SELECT camera, label FROM intervals UNION SELECT camera, label FROM hours"
-        )
+        found = self._rows("SELECT camera, label FROM names")
         labels = {label for _, label in found if label not in _REASONS}
         return sorted({camera for camera, _ in found}), sorted(labels)
 
     def begun(self) -> float | None:
         """When the history begins, seconds since 1970; None while there is nothing in it."""
-        (row,) = self._rows(
-            "SELECT min(moment) FROM (SELECT min(intervals.begin + wall_offset) AS moment"
-            " FROM intervals JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot"
-            " UNION ALL SELECT min(hour) FROM hours)"
+        first = self._rows(
+            "SELECT intervals.begin + wall_offset FROM intervals JOIN runs ON runs.id = run"
+            " JOIN boots ON boots.id = runs.boot ORDER BY intervals.id LIMIT 1"
         )
-        return None if row[0] is None else float(row[0])
+        hours = self._rows("SELECT hour FROM hours ORDER BY hour LIMIT 1")
+        return min((float(moment) for (moment,) in first + hours), default=None)
+
+    def _runs(self, wanted: Selection) -> list[_Run]:
+        """The runs that were at some time of it, the latest first."""
+        rows = self._rows(
+            "SELECT runs.id, wall_offset, synced FROM runs JOIN boots ON boots.id = runs.boot"
+            " WHERE runs.begin + wall_offset < ? AND alive + wall_offset >= ?"
+            " ORDER BY runs.begin + wall_offset DESC, runs.id DESC",
+            wanted.until,
+            wanted.since - _ALIVE_S,
+        )
+        return [_Run(*row) for row in rows]
 
     def _spans(
         self, wanted: Selection, limit: int, offset: int, *, absences: bool
     ) -> Iterator[Interval]:
-        for camera, label, begin, end, score, model, synced in self._rows(
-            "SELECT camera, label, intervals.begin + wall_offset AS begun, end + wall_offset,"
-            " score, model, synced FROM intervals JOIN runs ON runs.id = run"
-            " JOIN boots ON boots.id = runs.boot"
-            " WHERE begun < ? AND (end IS NULL OR end + wall_offset >= ?)"
-            " AND (label IN (?, ?)) = ?"
-            " AND (? IS NULL OR camera = ?) AND (? IS NULL OR label = ?)"
-            " ORDER BY begun DESC, intervals.id DESC LIMIT ? OFFSET ?",
-            wanted.until,
-            wanted.since,
-            *_REASONS,
-            absences,
-            wanted.camera,
-            wanted.camera,
-            wanted.label,
-            wanted.label,
-            limit,
-            offset,
-        ):
-            yield Interval(camera, label, begin, end, score, model, bool(synced))
+        """By runs, because only within one is an index of times by the clock of its boot."""
+        skip, left = offset, limit
+        for run in self._runs(wanted):
+            rows = self._rows(
+                _SPANS,
+                {
+                    "run": run.id,
+                    "since": wanted.since - run.wall_offset,
+                    "until": wanted.until - run.wall_offset,
+                    "camera": wanted.camera,
+                    "label": wanted.label,
+                    "lost": UNAVAILABLE,
+                    "off": OFF_DUTY,
+                    "absences": absences,
+                    "limit": -1 if limit < 0 else skip + left,
+                },
+            )
+            for camera, label, began, ended, score, model in rows[skip:]:
+                end = None if ended is None else ended + run.wall_offset
+                begin = began + run.wall_offset
+                yield Interval(camera, label, begin, end, score, model, bool(run.synced))
+            left -= max(0, len(rows) - skip)
+            skip = max(0, skip - len(rows))
+            if limit >= 0 and left <= 0:
+                return
 
     def _pauses(self, wanted: Selection) -> Iterator[Gap]:
         """Between two runs the device was not at work."""
@@ -225,9 +261,10 @@ class Reader:
             if begin - alive > _RESTART_S and alive < wanted.until and begin >= wanted.since:
                 yield Gap(None, _NOT_RUNNING, alive, begin)
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        by_name = values[0] if values and isinstance(values[0], dict) else values
         try:
-            return self._db.execute(query, values).fetchall()
+            return self._db.execute(query, by_name).fetchall()
         except sqlite3.Error as error:
             raise explained(self._path, error) from None
 

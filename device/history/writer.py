@@ -12,19 +12,21 @@ _ABSENCES = (UNAVAILABLE, OFF_DUTY)
 # What is over the limit goes in portions, so that one commit stays short.
 _PORTION = 1000
 _DAY_S = 86_400.0
+# The oldest have the lowest numbers; so nobody looks through all of them.
 _OLD_INTERVALS = """
 DELETE FROM intervals WHERE id IN (
-    SELECT intervals.id FROM intervals JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot
-    WHERE end + wall_offset < ? LIMIT ?)"""
+    SELECT oldest.id FROM (SELECT * FROM intervals ORDER BY id LIMIT ?) AS oldest
+    JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot WHERE end + wall_offset < ?)"""
 _OLD_ACTIONS = """
 DELETE FROM actions WHERE id IN (
-    SELECT actions.id FROM actions JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot
-    WHERE at + wall_offset < ? LIMIT ?)"""
+    SELECT oldest.id FROM (SELECT * FROM actions ORDER BY id LIMIT ?) AS oldest
+    JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot WHERE at + wall_offset < ?)"""
 # A device that starts in circles would fill the disk with them.
 _EMPTY_RUNS = """
 DELETE FROM runs WHERE id IN (
-    SELECT id FROM runs WHERE id < ? - 1000 AND id NOT IN (SELECT run FROM intervals)
-    AND id NOT IN (SELECT run FROM actions) LIMIT ?)"""
+    SELECT id FROM runs WHERE id < ? - 1000
+    AND NOT EXISTS (SELECT 1 FROM intervals WHERE run = runs.id)
+    AND NOT EXISTS (SELECT 1 FROM actions WHERE run = runs.id) LIMIT ?)"""
 _ENDED_INTERVALS = """
 SELECT intervals.id, camera, label, intervals.begin + wall_offset, end + wall_offset
 FROM intervals JOIN runs ON runs.id = run JOIN boots ON boots.id = runs.boot
@@ -61,7 +63,7 @@ class Writer:
                 # What a run that was killed had not ended, ended when it was last alive.
                 db.execute(
                     "UPDATE intervals SET end = max(begin, (SELECT alive FROM runs"
-                    " WHERE runs.id = run)) WHERE end IS NULL"
+                    " WHERE runs.id = run)) WHERE run IN (SELECT id FROM runs) AND end IS NULL"
                 )
                 db.execute(
                     "INSERT INTO boots (boot, wall_offset, synced) VALUES (?, ?, ?)"
@@ -115,7 +117,7 @@ class Writer:
         with transaction(db):
             oldest = wall - self._limits.days * _DAY_S
             for query in (_OLD_INTERVALS, _OLD_ACTIONS):
-                db.execute(query, (oldest, _PORTION))
+                db.execute(query, (_PORTION, oldest))
             db.execute(_EMPTY_RUNS, (self._run, _PORTION))
             db.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
             if self.size_bytes > self._limits.mb * 2**20:
@@ -136,7 +138,8 @@ class Writer:
         try:
             with transaction(self._db):
                 self._db.execute(
-                    "UPDATE intervals SET end = max(begin, ?) WHERE end IS NULL", (now,)
+                    "UPDATE intervals SET end = max(begin, ?) WHERE run = ? AND end IS NULL",
+                    (now, self._run),
                 )
                 self._db.execute("UPDATE runs SET alive = ? WHERE id = ?", (now, self._run))
         finally:
@@ -166,6 +169,7 @@ class Writer:
                 (self._run, change.camera, label, change.at, round(score, 4), change.model),
             ).lastrowid
             assert made is not None
+            self._db.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (change.camera, label))
             self._open[change.camera, label] = made
 
     def _score(self, row: int, score: float) -> None:
