@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from device.doctor import board, camera, edgetpu, service, software
+from device.doctor import board, camera, edgetpu, history, service, software
 from device.doctor.report import Result, print_report, show_progress
 from device.doctor.subject import Finding, Host, Subject, fail
 from device.system.text import json_line
@@ -48,6 +48,7 @@ CHECKS: dict[str, Check] = {
     "disk": board.disk,
     "root": board.root,
     "sd-card": board.sd_card,
+    "history": history.history,
     "unit": service.unit,
     "release": service.release,
     "state": service.state,

@@ -15,6 +15,8 @@ from device.errors import HistoryError
 
 _log = logging.getLogger("labelcam.history")
 
+# What a damaged one is called since, after the name of the file.
+DAMAGED_SUFFIX = ".damaged"
 _VERSION = 1
 _BUSY_S = 5.0
 # A day's worth of waiting for somebody who reads would fill the disk.
@@ -62,7 +64,7 @@ def put_aside(path: Path, error: sqlite3.Error) -> bool:
     """Rename a file of which the error says that it is damaged; whether it was."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
         return False
-    aside = path.with_name(f"{path.name}.damaged")
+    aside = path.with_name(path.name + DAMAGED_SUFFIX)
     try:
         path.replace(aside)
         for suffix in ("-wal", "-shm"):

@@ -19,6 +19,7 @@ from device.doctor import CHECKS, SELF_TEST, camera, examine, report, software
 from device.doctor.subject import Host, Identity, Subject
 from device.errors import DelegateError
 from device.events import Vitals
+from device.history.writer import Writer
 from device.inference.edgetpu import device, proof
 
 # What the checks call in a process of its own.
@@ -294,6 +295,34 @@ CASES = [
         "warn",
         "drift.json: ",
         "restart labelcam",
+    ),
+    Case("history", nothing, "n/a", "no history is kept here"),
+    Case(
+        "history",
+        lambda b: Writer(
+            b.write("var/lib/labelcam/history.db", ""),
+            config.History(),
+            "boot",
+            0.0,
+            0.0,
+            synced=True,
+        ).close(1.0),
+        "ok",
+        "MB of 50",
+    ),
+    Case(
+        "history",
+        file("var/lib/labelcam/history.db", "a letter to my aunt, " * 100),
+        "warn",
+        "history.db is damaged",
+        "restart labelcam",
+    ),
+    Case(
+        "history",
+        file("var/lib/labelcam/history.db.damaged", ""),
+        "warn",
+        "a new one begun",
+        "sudo rm",
     ),
     Case("groups", nothing, "ok", "user labelcam is in all"),
     Case(

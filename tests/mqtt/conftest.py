@@ -169,6 +169,7 @@ class Rig:
         watched: tuple[str, ...] = (),
         make_outbox: Callable[[Path, Limits], Outbox] = Outbox,
         nothing: str = "unknown",
+        history: Path | None = None,
         **settings: Any,
     ) -> MqttSink:
         self.settings = msgspec.structs.replace(self.settings, **settings)
@@ -181,6 +182,7 @@ class Rig:
                 watched,
                 nothing=nothing,
                 state=self.state,
+                history=history,
                 make_outbox=make_outbox,
             )
         )

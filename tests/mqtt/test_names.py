@@ -331,4 +331,4 @@ def test_words_get_a_sensor_where_somebody_named_them(
     mqtt.open_sink(Run(settings, settings.camera, Device(), ("cat", "dog"), 0.0))
     ((given, named),) = opened
     assert given[-1] == watched
-    assert named == {"nothing": config.Decide().unknown}
+    assert named == {"nothing": config.Decide().unknown, "history": None}

@@ -9,6 +9,8 @@ from device.sinks.outlet import Run
 def open_sink(run: Run) -> Sink:
     """The way to the broker. Raises DependencyError without paho-mqtt."""
     _require_paho()
+    from device.history import history_file
+    from device.sinks import history_is_on
     from device.sinks.mqtt.sink import MqttSink
 
     decide = run.settings.decide
@@ -22,6 +24,7 @@ def open_sink(run: Run) -> Sink:
         run.photos,
         [decide.alias.get(word, word) for word in words],
         nothing=decide.unknown,
+        history=history_file() if history_is_on(run.settings) else None,
     )
 
 

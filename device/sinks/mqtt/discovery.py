@@ -15,6 +15,7 @@ from device.control.commands import Device
 from device.control.table import CONTROLS, limits
 from device.events import OFF_DUTY, DeviceHealth
 from device.sinks.mqtt.announced import Announced, Component
+from device.sinks.mqtt.today import Today, watched_of
 from device.sinks.mqtt.topics import Topics, slug
 
 # With more labels than this a sensor is text; as an enumeration it would list them all.
@@ -47,6 +48,7 @@ class Discovery:
         device: Device,
         watched: Sequence[str],
         announced: Announced,
+        today: Today | None = None,
     ) -> None:
         self.birth_topic = f"{settings.discovery_prefix}/status"
         self._settings = settings
@@ -54,6 +56,7 @@ class Discovery:
         self._device = device
         self._watched = watched
         self._announced = announced
+        self._today = today
 
     def messages(self, health: DeviceHealth | None) -> Iterator[tuple[str, bytes]]:
         """What is to be retained, by topic, from now on; nothing before the first health."""
@@ -137,19 +140,20 @@ class Discovery:
         }
         if 0 < len(labels) <= _ENUM_LABELS:
             found["label"] |= {"device_class": "enum", "options": [*labels, OFF_DUTY]}
-        for watched in dict.fromkeys((*self._device.taught(camera), *self._watched)):
-            if watched in labels:
-                # Nobody looks: that it is not there would be a lie as well.
-                is_seen = (
-                    f"None if value_json.label == '{OFF_DUTY}' "
-                    f"else 'ON' if {_quoted(watched)} in value_json.active else 'OFF'"
-                )
-                found[f"is-{slug(watched, 'label')}"] = {
-                    "platform": "binary_sensor",
-                    "name": watched[:1].upper() + watched[1:],
-                    "value_template": f"{{{{ {is_seen} }}}}",
-                    **seen,
-                }
+        for watched in watched_of(self._device, self._watched, camera):
+            # Nobody looks: that it is not there would be a lie as well.
+            is_seen = (
+                f"None if value_json.label == '{OFF_DUTY}' "
+                f"else 'ON' if {_quoted(watched)} in value_json.active else 'OFF'"
+            )
+            found[f"is-{slug(watched, 'label')}"] = {
+                "platform": "binary_sensor",
+                "name": watched[:1].upper() + watched[1:],
+                "value_template": f"{{{{ {is_seen} }}}}",
+                **seen,
+            }
+        if self._today:
+            found |= self._today.entities(camera)
         own = f"cameras[{_quoted(level)}]"
         found["fps"] = self._sensor("Frames", f"{own}.fps | default(None)", "fps")
         latency = f"{own}.stages.total.p50_ms | default(None)"

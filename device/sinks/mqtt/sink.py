@@ -40,6 +40,7 @@ from device.sinks.mqtt.payloads import health_message
 from device.sinks.mqtt.pictures import Pictures
 from device.sinks.mqtt.security import Security
 from device.sinks.mqtt.state import OFFLINE, ONLINE, State
+from device.sinks.mqtt.today import Today
 from device.sinks.mqtt.topics import Topics
 from device.sinks.outbox import Limits, Outbox
 from device.sinks.photos import Photos
@@ -65,6 +66,7 @@ class MqttSink(Sink):
 
     ``watched`` are the labels that get a binary sensor in Home Assistant. ``state`` is where
     the outbox lies, by default the state directory. ``stored`` is how many events lie there.
+    ``history`` is the file that today's numbers come from, None where there is none.
     """
 
     name = "mqtt"
@@ -79,6 +81,7 @@ class MqttSink(Sink):
         *,
         nothing: str = NOTHING,
         state: Path | None = None,
+        history: Path | None = None,
         make_outbox: Callable[[Path, Limits], Outbox] = Outbox,
     ) -> None:
         self.stored = 0
@@ -101,8 +104,9 @@ class MqttSink(Sink):
         self._link = Link(
             settings, topics.client_id, self._hear_of, Will(topics.availability, OFFLINE)
         )
+        self._today = Today(history, topics, device, watched)
         self._discovery = Discovery(
-            settings, topics, device, watched, Announced(folder / ANNOUNCED_FILE)
+            settings, topics, device, watched, Announced(folder / ANNOUNCED_FILE), self._today
         )
         self._delivery = Delivery(topics)
         self._commands = Commands(
@@ -216,7 +220,10 @@ class MqttSink(Sink):
 
     def _talk(self, items: list[Any], *, ends: bool) -> None:
         """Do what follows from what happened, and what is due."""
-        self._state.change([item for item in items if isinstance(item, LabelChange)])
+        changes = [item for item in items if isinstance(item, LabelChange)]
+        self._state.change(changes)
+        if changes:
+            self._today.expect_change(time.monotonic())
         for item in items:
             self._handle(item)
         if not ends:
@@ -227,6 +234,7 @@ class MqttSink(Sink):
         if now >= self._tick_due:
             self._tick_due = now + _TICK_S
             self._outbox.tick()
+            self._today.attend(self._state, now)
         if now >= self._announce_due:
             self._announce_due = math.inf
             self._announce()
