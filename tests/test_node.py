@@ -308,7 +308,7 @@ def test_regions_of_one_camera_have_labels_of_their_own(
         model=config.Model(name=str(colours(softmax=True))),
         decide=config.Decide(enter=0.35, exit=0.2),
     )
-    Node(settings).run()
+    Node(settings, frames=20).run()
     assert {(change.camera, change.label) for change in recorder.changed} == {
         ("door/left", "red"),
         ("door/right", "blue"),
