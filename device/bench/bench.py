@@ -24,6 +24,7 @@ from device.inference.edgetpu.device import find_devices
 from device.inference.ranking import Times, judge
 from device.inference.runtimes import RUNTIMES, Candidate, Choice, Delegate, Runtime
 from device.library import catalog
+from device.pipeline.plan import find_model
 from device.system.config_file import set_keys
 
 _log = logging.getLogger("labelcam.bench")
@@ -55,12 +56,13 @@ def bench(
     nothing ran. Raises UsageError for threads that cannot be, DependencyError for a runtime
     that is not installed, and what models, cameras and the configuration raise.
     """
-    model = catalog.find(settings.model.name, settings.model.labels)
+    model = find_model(settings, settings.model.name, settings.model.labels)
     candidates = _candidates(model, threads, runtime)
     with tempfile.TemporaryDirectory(prefix="labelcam-bench-") as folder:
         camera = settings.camera[0]
         pictures = tuple(_pictures(camera, source, Path(folder)))
-        entrants = [CandidateEntrant(c, settings.model, camera, pictures) for c in candidates]
+        asked = settings.model, camera, pictures, model.beside
+        entrants = [CandidateEntrant(candidate, *asked) for candidate in candidates]
         names = dict.fromkeys(candidate.runtime for candidate in candidates)
         plains = [PlainEntrant(name, model, pictures[0]) for name in names]
         peers = [PeerEntrant(n, python, model, pictures[0]) for python in against for n in _PEERS]

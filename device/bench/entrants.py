@@ -26,7 +26,7 @@ from device.bench.rehearsal import (
 from device.bench.report import Peer, Result, Spread, memory_mb, significant
 from device.errors import TrialError
 from device.frames import PixelFormat
-from device.inference.ranking import Times
+from device.inference.ranking import Times, median
 from device.inference.runtimes import RUNTIMES, Candidate, Runtime
 from device.inference.trial import Trial
 from device.library.catalog import Model
@@ -82,11 +82,14 @@ class CandidateEntrant(Entrant):
         settings: config.Model,
         camera: config.Camera,
         pictures: Sequence[Picture],
+        beside: Sequence[Model] = (),
     ) -> None:
         super().__init__(str(candidate))
         self.candidate = candidate
+        self.beside = beside
         self.startup = Startup("", {})
         self.frames = [Times() for _ in pictures]
+        self._alone = [Times() for _ in pictures]
         self._rss_mb = [0.0 for _ in pictures]
         self._settings = candidate.apply_to(settings)
         self._camera = camera
@@ -96,7 +99,9 @@ class CandidateEntrant(Entrant):
         """Start the process, and measure the start."""
         super().start()
         assert self._trial
-        begin = Begin(self._settings, self._camera, self._pictures[0], self._trial.started_at)
+        picture, started_at = self._pictures[0], self._trial.started_at
+        beside = tuple(str(model.file.path) for model in self.beside)
+        begin = Begin(self._settings, self._camera, picture, started_at, beside)
         self.startup = self._ask(begin, Startup)
 
     def turn(self, limit_s: float, interval_s: float) -> None:
@@ -106,11 +111,15 @@ class CandidateEntrant(Entrant):
         for number, picture in enumerate(self._pictures):
             reply = self._ask(Label(picture, share_s, interval_s), FrameTimes)
             self.frames[number] += reply.times
+            self._alone[number] += reply.alone
             self._rss_mb[number] = reply.rss_mb
 
     def result(self, number: int, model: str, plain: Spread | None) -> Result:
         """The figures for picture ``number``."""
-        frames, picture = self.frames[number], self._pictures[number]
+        frames, picture, alone = self.frames[number], self._pictures[number], self._alone[number]
+        # Neighbours, since what else the machine does hits both alike.
+        pairs = zip(frames.ms, alone.ms, strict=True) if alone.ms else ()
+        more_ms = median([both - one for both, one in pairs] or [0.0])
         return Result(
             runtime=self.candidate.runtime,
             delegate=self.candidate.delegate,
@@ -124,6 +133,10 @@ class CandidateEntrant(Entrant):
             cpu_ms_per_frame=significant(frames.cpu_ms),
             rss_mb=significant(self._rss_mb[number]),
             first_label_s=significant(sum(self.startup.steps_s.values())),
+            beside=tuple(model.name for model in self.beside),
+            alone_ms=Spread.of(alone.ms) if alone.ms else None,
+            beside_ms=significant(more_ms),
+            beside_share=significant(more_ms / alone.median_ms) if alone.ms else 0.0,
         )
 
 

@@ -42,6 +42,11 @@ class Result(msgspec.Struct, frozen=True):
     ``fps`` is how many frames there would be without pauses, ``cpu_ms_per_frame`` processor
     milliseconds of all threads, pauses included. ``first_label_s`` is from the start of the
     process.
+
+    Where models look ``beside`` this one, they are in all but ``invoke_ms`` and
+    ``plain_invoke_ms``; ``alone_ms`` is every other frame without them, ``beside_ms`` how much
+    longer a frame takes with them than the one next to it without, in the median, and
+    ``beside_share`` the same as a share of the time without, 0.05 being 5 %.
     """
 
     runtime: Runtime
@@ -56,6 +61,10 @@ class Result(msgspec.Struct, frozen=True):
     cpu_ms_per_frame: float
     rss_mb: float
     first_label_s: float
+    beside: tuple[str, ...] = ()
+    alone_ms: Spread | None = None
+    beside_ms: float = 0.0
+    beside_share: float = 0.0
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -145,8 +154,10 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
         return
     if report.pace_fps:
         yield f"At {report.pace_fps:g} frames a second:"
-    head = ("", "picture", "model alone, ms", "frame to label, ms", "plain, ms", "fps")
-    rows = [(*head, "CPU ms", "MB", "start, s")]
+    beside = report.results[0].beside
+    head = ["", "picture", "model alone, ms", "frame to label, ms"]
+    head += ["of that beside"] if beside else []
+    rows = [(*head, "plain, ms", "fps", "CPU ms", "MB", "start, s")]
     for result in report.results:
         candidate = Candidate(result.runtime, result.delegate, result.threads)
         size = f"{result.source_size[0]}×{result.source_size[1]}"
@@ -157,6 +168,7 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
                 size,
                 str(result.invoke_ms),
                 str(result.frame_ms),
+                *_beside(result),
                 plain,
                 f"{result.fps:.1f}",
                 f"{result.cpu_ms_per_frame:.2f}",
@@ -165,6 +177,8 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
             )
         )
     yield from ("", *_columns(rows))
+    if beside:
+        yield f"Beside {report.results[0].model}: {', '.join(beside)}"
     yield from ("", "Start to first label, in seconds:")
     yield from _columns(
         [("", *next(iter(startups.values())))]
@@ -187,6 +201,12 @@ def text(report: Report, startups: Mapping[str, Mapping[str, float]]) -> Iterato
     if best := report.recommended:
         settings = f'runtime = "{best.runtime}", delegate = "{best.delegate}"'
         yield from ("", f"Best here: {settings}, threads = {best.threads}", best.reason)
+
+
+def _beside(result: Result) -> Iterator[str]:
+    """What the models beside take of a median frame, where there are any."""
+    if result.beside:
+        yield f"{result.beside_ms:.2f} ({100 * result.beside_share:.1f} %)"
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

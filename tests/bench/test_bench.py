@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 FIELDS = (
     "runtime", "delegate", "threads", "model", "source_size", "invoke_ms", "frame_ms",
     "plain_invoke_ms", "fps", "cpu_ms_per_frame", "rss_mb", "first_label_s",
+    "beside", "alone_ms", "beside_ms", "beside_share",
 )  # fmt: skip
 # Before any test: there, nothing is measured unless it says so.
 _CANDIDATES = choice.candidates
@@ -63,6 +64,8 @@ def test_measured_printed_remembered_and_written(
     assert ways == [(r, d, 1) for r in runtimes.installed() for d in ("xnnpack", "none")]
     for row in raw["results"]:
         assert tuple(row) == FIELDS
+        assert row["beside"] == []
+        assert row["alone_ms"] is None
         assert row["source_size"] == [640, 480]
         for key in ("invoke_ms", "frame_ms", "plain_invoke_ms"):
             assert 0 < row[key]["min"] <= row[key]["median"] <= row[key]["p99"]
@@ -262,11 +265,21 @@ def test_a_start_is_quick_and_small_and_the_way_to_a_label_short(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["bench", "--threads", "1", "--seconds", "8", "--json"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["results"]
+    out = capsys.readouterr().out
+    lines = list(text(msgspec.json.decode(out, type=Report), {"a candidate": {"Python": 0.021}}))
+    assert "Beside efficientnet-lite0-224-int8: mobilenet-v1-person-96" in lines
+    assert any("of that beside" in line for line in lines)
+    rows: list[dict[str, Any]] = json.loads(out)["results"]
     engaged = [r for r in rows if r["delegate"] == "xnnpack" and r["source_size"] == [640, 480]]
     assert len(engaged) == len(runtimes.installed())
     for row in engaged:
+        assert row["beside"] == ["mobilenet-v1-person-96"]
+        # The median of neighbours, with and without it.
+        assert row["beside_share"] * row["alone_ms"]["median"] == pytest.approx(
+            row["beside_ms"], rel=0.01
+        )
+        assert row["beside_ms"] != 0
         assert row["first_label_s"] <= 1.0
         assert row["rss_mb"] <= 95
         # The least of many: what else the machine does must not make this fail.
-        assert row["frame_ms"]["min"] <= row["invoke_ms"]["min"] + 1.0
+        assert row["alone_ms"]["min"] <= row["invoke_ms"]["min"] + 1.0
