@@ -125,6 +125,7 @@ export function showHealth({ state, camera }) {
     ["Clock", vitals.clock_synced === false ? "not synchronised" : null, "warn"],
     ["Frames", one ? `${one.classified} of ${one.seen}` : null],
     ["Picture", one?.picture.length ? one.picture.join(", ") : null, "warn"],
+    ["The usual", one?.drift?.learning || null],
     ["Up", span(health.uptime_s)],
   ];
   $("facts").replaceChildren(...facts.filter((fact) => fact[1] !== null).flatMap(fact));
