@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,10 +27,11 @@ from device.inference.edgetpu.failover import Failover
 from device.inference.edgetpu.marker import Marker
 from device.inference.edgetpu.owner import owner
 from device.inference.interpreter import Interpreter
-from device.inference.pool import open_engine
+from device.inference.pool import EnginePool, open_engine
 from device.library import catalog
 from device.node import Node
 from device.pipeline.classifier import Classifier
+from device.pipeline.ensemble import open_ensemble
 from tests.conftest import classifier_of, frame_of
 from tests.edgetpu.standin import Standin
 
@@ -351,6 +354,53 @@ def test_a_twin_of_another_model_is_refused(
     ]
     with pytest.raises(ModelError, match=message):
         open_engine(model, msgspec.structs.replace(settings, delegate="edgetpu"))
+
+
+def test_beside_a_model_on_the_edge_tpu_the_sensor_stays_on_the_cpu(
+    twins: Callable[..., Path], standin: Standin, settings: config.Model
+) -> None:
+    sensor = catalog.find("mobilenet-v1-person-96")
+    model = replace(catalog.find(str(twins())), beside=(sensor,))
+    for wanted in ("auto", "edgetpu"):
+        standin.tell()
+        asked = msgspec.structs.replace(settings, delegate=wanted)
+        with open_ensemble(EnginePool(), model, asked, config.Camera()) as ensemble:
+            engine: Any = ensemble._engine
+            if wanted == "auto":
+                engine._engine.wait_until_opened()
+            ensemble.classify(_solid(2))
+            (beside,) = ensemble.beside
+            assert ensemble.description.delegate == "edgetpu"
+            assert (beside.interpreter.delegate, beside.accelerator) == ("xnnpack", None)
+            assert ensemble.classify(_solid(2))[3:].sum() == pytest.approx(1, abs=0.02)
+            if wanted == "auto":
+                # The Edge TPU goes, and neither model loses a frame.
+                standin.tell("fail", "absent")
+                for _ in range(4):
+                    scores = ensemble.classify(_solid(2))
+                    assert ensemble.labels[scores[:3].argmax()] == "blue"
+                    assert scores[3:].sum() == pytest.approx(1, abs=0.02)
+                assert ensemble.description.delegate != "edgetpu"
+                assert ensemble.beside[0].problem == ""
+
+
+def test_the_twin_of_what_is_beside_is_used_and_fails_over(
+    twins: Callable[..., Path], standin: Standin, settings: config.Model
+) -> None:
+    first = replace(catalog.find("mobilenet-v1-person-96"), beside=(catalog.find(str(twins())),))
+    with open_ensemble(EnginePool(), first, settings, config.Camera()) as ensemble:
+        engine: Any = ensemble._others[0]._classifier._engine
+        engine._engine.wait_until_opened()
+        scores = ensemble.classify(_solid(1))
+        assert ensemble.labels[2 + scores[2:].argmax()] == "green"
+        (beside,) = ensemble.beside
+        assert beside.accelerator == Accelerator(True, 1, 0, "the self-test agreed with the CPU")
+        standin.tell("fail", "absent")
+        for _ in range(3):
+            assert ensemble.labels[2 + ensemble.classify(_solid(1))[2:].argmax()] == "green"
+        (beside,) = ensemble.beside
+        assert beside.accelerator is not None
+        assert (beside.accelerator.active, beside.problem) == (False, "")
 
 
 def test_a_real_model_and_its_real_twin(
