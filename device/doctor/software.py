@@ -15,6 +15,7 @@ from device.inference.pool import open_engine
 from device.inference.runtimes import RUNTIMES
 from device.library import catalog
 from device.pipeline.classifier import Classifier
+from device.pipeline.plan import find_model
 from device.recordings.pictures import read_picture
 from device.system.paths import MODELS
 
@@ -90,10 +91,11 @@ def model(subject: Subject) -> Finding:
     wanted = {(settings.model.name, settings.model.labels)}
     wanted |= {(camera.model, camera.labels) for camera in settings.camera if camera.model}
     try:
-        found = [catalog.find(*names).name for names in sorted(wanted)]
+        models = [find_model(settings, *names) for names in sorted(wanted)]
     except LabelcamError as error:
         return fail(str(error), "labelcam models list")
-    return ok(", ".join(found))
+    beside = [f"{other.name} beside it" for found in models for other in found.beside]
+    return ok(", ".join(dict.fromkeys([*(found.name for found in models), *beside])))
 
 
 @lru_cache(maxsize=1)
