@@ -12,7 +12,7 @@ LAYERS = (
     ("__main__",),
     ("cli", "labelcam"),
     ("node",),
-    ("bench", "doctor", "preflight"),
+    ("bench", "doctor", "tune", "preflight"),
     ("sinks",),
     ("control",),
     ("pipeline",),

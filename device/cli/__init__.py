@@ -28,6 +28,7 @@ COMMANDS = (
     "bench",
     "record",
     "history",
+    "tune",
     "models",
     "web",
     "doctor",

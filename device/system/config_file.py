@@ -27,7 +27,7 @@ def parse(text: str, file: Path) -> "TOMLDocument":
         raise ConfigError(str(file), f"not TOML: {error}") from None
 
 
-def set_keys(file: Path, section: str, values: Mapping[str, str | int]) -> None:
+def set_keys(file: Path, section: str, values: Mapping[str, str | int | float]) -> None:
     """Give keys of a section these values, and make the section where there is none.
 
     Raises ConfigError where the file cannot be written, or would be no valid configuration.

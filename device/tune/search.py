@@ -92,6 +92,7 @@ def _with(
 
 def _neat(current: Decide, values: Sequence[float]) -> Decide:
     """The setting nearest to these values that a person would write."""
+    values = [float(value) for value in values]
     enter = round(min(max(values[0], 0.05), 0.95), 2)
     exit_ = round(min(max(values[1] * enter, 0.01), enter - 0.01), 2)
     smoothing_s, hold_s = round(max(0.0, values[2]), 2), round(max(0.0, values[4]), 1)
