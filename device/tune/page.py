@@ -18,7 +18,8 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _PLACE = "{{data}}"
 # More points than any screen has; of more, the greatest of several counts.
 _POINTS = 40_000
-_LANES = 10
+# Lanes at most, and how many there are where nothing was said that needs one.
+_LANES, _FEW = 10, 5
 
 
 class Shown(NamedTuple):
@@ -87,8 +88,9 @@ def _lanes(stream: Stream, shown: Sequence[Shown]) -> list[int]:
             marks = one.verdict.marks.get(stream.name, ())
             wanted += [mark.label for mark in marks if mark.kind == "false"]
     highest = np.argsort(-stream.series.scores.max(axis=0), kind="stable")
-    wanted += [names[row] for row in highest.tolist()]
-    return [names.index(label) for label in list(dict.fromkeys(wanted))[:_LANES]]
+    lanes = list(dict.fromkeys(wanted))[:_LANES]
+    others = [names[row] for row in highest.tolist() if names[row] not in lanes]
+    return [names.index(label) for label in lanes + others[: max(0, _FEW - len(lanes))]]
 
 
 def _settings(one: Shown, streams: Sequence[Stream]) -> dict[str, Any]:

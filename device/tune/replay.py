@@ -86,9 +86,8 @@ def replay(
     columns = _that_matter(series, settings, thresholds)
     names = [series.names[column] for column in columns]
     scores = np.ascontiguousarray(series.scores[:, columns])
-    chosen = [Thresholds(*(part[columns] for part in one)) for one in thresholds]
     kind = _OneLabel if settings[0].mode == "one" else _AnyLabel
-    rule = kind(settings, names, Thresholds(*map(np.array, zip(*chosen, strict=True))))
+    rule = kind(settings, names, _stacked(thresholds, columns))
     paces, pace_of = np.unique([one.smoothing_s for one in settings], return_inverse=True)
     smoothed: Scores = np.repeat(scores[:1], len(paces), axis=0)
     change: Scores = np.zeros_like(smoothed)
@@ -110,6 +109,16 @@ def replay(
         if not frame % 1000:
             progress(frame)
     return rule.said
+
+
+def _stacked(thresholds: Sequence[Thresholds], columns: NDArray[np.intp]) -> Thresholds:
+    """The thresholds of these columns, (settings, columns)."""
+    return Thresholds(
+        np.stack([one.enter[columns] for one in thresholds]),
+        np.stack([one.exit[columns] for one in thresholds]),
+        np.stack([one.min_hold_s[columns] for one in thresholds]),
+        np.stack([one.cooldown_s[columns] for one in thresholds]),
+    )
 
 
 def _share(elapsed_s: float, smoothing_s: float) -> float:
@@ -223,7 +232,8 @@ class _OneLabel(_Rule):
     ) -> NDArray[np.bool_]:
         near = scores > (best_scores - self._margin)[:, None]
         near &= self._number != self._number[best][:, None]
-        return (self._margin == 0) | ~near.any(axis=1)
+        stands_out: NDArray[np.bool_] = (self._margin == 0) | ~near.any(axis=1)
+        return stands_out
 
     def _change(self, number: int, row: int, label: int, at: float) -> None:
         before = int(self._label[number])

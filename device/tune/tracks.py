@@ -26,7 +26,7 @@ from device.tune.progress import Bar
 _log = logging.getLogger("labelcam.tune")
 
 _WAIT_S = 0.2
-_NO_VITALS = Vitals(*[None] * len(Vitals.__struct_fields__))  # type: ignore[arg-type]
+_NO_VITALS = Vitals(*[None] * len(Vitals.__struct_fields__))
 
 
 def tracks_of(folder: Path, settings: config.Config) -> list[Track]:

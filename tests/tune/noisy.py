@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 320, 240
 PICTURES = {"cat": "cat", "cup": "coffee"}
 DISTRACTING = ("cat", "coffee", "rocket")
 # How often, a second.
-FLASHES, PASSERS, SHAKES, DARKS = 0.35, 0.12, 0.2, 0.08
+FLASHES, PASSERS, SHAKES, DARKS = 0.35, 0.1, 0.2, 0.08
 
 Image = NDArray[np.float32]
 
@@ -95,17 +95,17 @@ class _Noise:
             self._shake = int(chance.integers(2, 6))
         if self._shake:
             self._shake -= 1
-            picture = _blurred(picture, int(chance.integers(9, 25)), chance.uniform(0, 180))
-        sigma = chance.uniform(18, 60)
+            picture = _blurred(picture, int(chance.integers(9, 21)), chance.uniform(0, 180))
+        sigma = chance.uniform(15, 50)
         picture = picture + chance.normal(0, sigma, picture.shape).astype(np.float32)
         return np.clip(picture, 0, 255).astype(np.uint8)
 
     def _pass_by(self, picture: Image) -> Image:
-        """Something dark and wide goes through the picture in about a second."""
+        """Something dark and wide goes through the picture in half a second."""
         chance = self._chance
         if self._passer is None and chance.random() < PASSERS / FPS:
-            wide = float(chance.uniform(0.3, 0.6)) * WIDTH
-            self._passer = -wide, wide, float(chance.uniform(0.1, 0.25)) * WIDTH
+            wide = float(chance.uniform(0.25, 0.45)) * WIDTH
+            self._passer = -wide, wide, float(chance.uniform(0.18, 0.3)) * WIDTH
         if self._passer is None:
             return picture
         left, wide, step = self._passer
