@@ -67,7 +67,7 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     for head in ("enter", "exit", "smooth", "frames", "hold", "margin"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -97,6 +97,8 @@ def _add(table: Table, one: Figures, *, bold: bool = False) -> None:
     settings = (one.enter, one.exit, one.smoothing_s, one.min_frames, one.min_hold_s, one.margin)
     units = ("", "", " s", "", " s", "")
     cells = ["" if v is None else f"{v:g}{u}" for v, u in zip(settings, units, strict=True)]
-    delays = [f"{one.median_s:.2f} s", f"{one.p95_s:.2f} s"] if one.found else ["", ""]
+    # A zero of either sign is a zero.
+    delays = [f"{s:.2f} s".replace("-0.00", "0.00") for s in (one.median_s, one.p95_s)]
+    delays = delays if one.found else ["", ""]
     counts = [f"{one.found}/{one.true}", str(one.missed), str(one.false), str(one.late)]
     table.add_row(one.name, *cells, *counts, *delays, style="bold" if bold else None)

@@ -23,7 +23,8 @@ FOOTAGE = ROOT / "models" / "footage"
 TEACH = "--own --config --set --model --lessons"
 # Every command, with what its help lists beside --help and --verbose.
 HELP = {
-    "": "run classify teach bench record history models web doctor config mqtt action --version",
+    "": "run classify teach bench record history tune models web doctor config mqtt action "
+    "--version",
     "run": "--source --config --set --frames",
     "classify": "FILE --model --labels --top --json --groups",
     "teach": "add capture list remove rename undo test export import forget-pictures",
@@ -39,7 +40,8 @@ HELP = {
     "teach forget-pictures": TEACH,
     "bench": "--source --config --model --labels --threads --runtime --seconds --pace --json "
     "--write --against",
-    "record": "OUT --for --source --config --set --lossless --scores --max-mb",
+    "record": "OUT --for --scores --source --config --set --lossless --max-mb",
+    "tune": "RECORDING --truth --mark --labels --check --html --json --write --config --set",
     "history": "--own --json --since --until --label --camera --by --actions --gaps --csv --limit",
     "models": "list show fetch verify remove",
     "models list": "--own --config",
