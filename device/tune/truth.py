@@ -10,7 +10,7 @@ are since the first frame of the recording; ``camera`` is only needed where it h
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -72,7 +72,7 @@ def check_truth(
     path: Path,
     lines: Sequence[Line],
     lengths_s: dict[str, float],
-    labels: dict[str, Sequence[str]],
+    labels: Mapping[str, Sequence[str]],
     *,
     one_at_a_time: bool,
 ) -> dict[str, list[Interval]]:
