@@ -96,7 +96,8 @@ def test_no_address_leads_out_of_the_folder(view: View, text: str, raw: bool) ->
     for answer in (view.ask(f"/api/snapshots/{path}.jpg"), throw(view, f"/{path}.jpg")):
         assert answer.status in (400, 404, 405)
         assert b"secret" not in answer.body.replace(path.encode(), b"")
-    assert throw(view, f"/{path}").status in (400, 404, 405)
+    # Of a slash at its end the address without it is told, on this device.
+    assert throw(view, f"/{path}").status in (307, 400, 404, 405)
     assert secret.read_bytes() == b"secret"
     assert len(view.ring.newest(10)) == 1
 
