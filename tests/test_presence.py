@@ -7,6 +7,7 @@ import pytest
 from tests import presence
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_six_of_six_people_are_seen_in_an_office_and_nobody_else(testdata: Path) -> None:
@@ -17,6 +18,7 @@ def test_six_of_six_people_are_seen_in_an_office_and_nobody_else(testdata: Path)
     assert len(result.said) == 6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_nobody_is_seen_where_nobody_is(testdata: Path) -> None:
     for path, people in list(presence.usual(testdata))[1:]:

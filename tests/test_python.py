@@ -77,6 +77,7 @@ def test_what_cannot_be_is_said() -> None:
         labelcam.Decider(["a"], enter=0.2, exit=0.4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=["webcam", "picture"])
 def test_the_documentation_is_right(

@@ -106,7 +106,9 @@ class Decider:
         if scores.shape != self._shape:
             raise ValueError(f"expected scores of shape {self._shape}, met {scores.shape}")
         # The square of a sum of 1 tells in one step, and NaN is under nothing.
-        if not scores.dot(scores) <= _MOST:
+        with np.errstate(over="ignore"):  # what is so large is none either
+            squares = scores.dot(scores)
+        if not squares <= _MOST:
             sound = (scores >= _LEAST) & (scores <= _MOST)
             if not sound.all():
                 self.faults += 1

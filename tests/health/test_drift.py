@@ -90,6 +90,7 @@ def test_a_known_change_is_found_within_days(place: str, change: Change, within:
     assert delays[2] <= within, delays
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_stationary_cameras_are_left_alone() -> None:
     """At most one in a hundred days of a device with one of each of six cameras."""

@@ -45,6 +45,11 @@ class Story:
         self.boot = "first"
         self.writer: Writer | None = None
 
+    def __del__(self) -> None:
+        # Whoever tells a story without an end leaves no file open.
+        if self.writer is not None:
+            self.writer.abandon()
+
     def start(self, now: float = 0.0) -> None:
         clock = {"wall_offset": self.wall_offset, "synced": self.synced}
         self.writer = Writer(self.path, self.limits, self.boot, now, **clock)  # type: ignore[arg-type]

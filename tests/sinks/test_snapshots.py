@@ -309,6 +309,7 @@ def test_no_picture_comes_to_disk_unless_it_is_turned_on(
     assert kept.name.endswith("_camera_cat.jpg")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_leaves_a_picture_of_what_it_saw(tmp_path: Path) -> None:
     settings = ["snapshots.enabled=true", "jsonl.enabled=true", "camera.rotate=90"]

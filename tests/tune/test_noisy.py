@@ -21,6 +21,7 @@ def test_the_same_seed_makes_the_same_recording_with_twenty_changes() -> None:
     assert (first[1] == again[1]).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_nineteen_of_twenty_are_found_and_nothing_false_within_half_a_second(

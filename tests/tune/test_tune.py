@@ -256,6 +256,7 @@ def test_time_that_runs_back_and_scores_that_are_no_numbers_are_told(
     assert any("its time runs back 1 times" in message for message in caplog.messages)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_twenty_thousand_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = (*NAMES, *(f"label {number}" for number in range(20_000 - len(NAMES))))

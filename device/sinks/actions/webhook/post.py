@@ -5,6 +5,7 @@ time-out begins anew with each byte. Redirects are not followed, whatever they l
 outside must not be able to send us to one inside.
 """
 
+import contextlib
 import http.client
 import json
 import math
@@ -66,8 +67,9 @@ def post(request: Request, stop: threading.Event, total_s: float = TOTAL_S) -> A
                 request.method, request.target, request.body, headers | request.headers
             )
             response = http.client.HTTPResponse(cast("socket.socket", wire), method=request.method)
-            response.begin()
-            return _read(response, wire)
+            with contextlib.closing(response):
+                response.begin()
+                return _read(response, wire)
         finally:
             wire.close()
     except TimeoutError:
