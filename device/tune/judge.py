@@ -94,11 +94,16 @@ def judge(
 
 
 def true_changes(
-    intervals: Sequence[Interval], *, one_at_a_time: bool, labels: Collection[str] = ()
+    intervals: Sequence[Interval],
+    *,
+    one_at_a_time: bool,
+    labels: Collection[str] = (),
+    length_s: float = math.inf,
 ) -> list[Change]:
     """The true changes of one camera in the order of time, of ``labels`` where those are given.
 
-    ``intervals`` are in the order of their begins.
+    ``intervals`` are in the order of their begins. What is still there when the recording ends,
+    at ``length_s``, has no end that could be found.
     """
     wanted = [one for one in intervals if not labels or one.label in labels]
     begins: dict[str, float] = {}
@@ -112,7 +117,8 @@ def true_changes(
             if begin_s is not None:
                 changes.append(Change(begin_s, interval.label, on=True))
             handed_over = one_at_a_time and next_s - interval.to_s < HANDOVER_S
-            changes.append(Change(interval.to_s, interval.label, False, not handed_over))
+            counts = not handed_over and interval.to_s < length_s - EARLY_S
+            changes.append(Change(interval.to_s, interval.label, False, counts))
         begins[interval.label] = next_s = interval.from_s
     changes += [Change(begin_s, label, on=True) for label, begin_s in begins.items()]
     return sorted(changes, key=lambda change: change.at_s)

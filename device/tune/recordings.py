@@ -55,7 +55,12 @@ class Bench:
         self._one = decide.mode == "one"
         self._labels = labels
         self._true: dict[str, list[Change]] = {
-            stream.name: true_changes(stream.truth or (), one_at_a_time=self._one, labels=labels)
+            stream.name: true_changes(
+                stream.truth or (),
+                one_at_a_time=self._one,
+                labels=labels,
+                length_s=stream.length_s,
+            )
             for stream in streams
         }
         self.changes = sum(one.counts for some in self._true.values() for one in some)

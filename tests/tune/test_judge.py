@@ -100,6 +100,16 @@ def test_labels_that_do_not_matter_are_neither_true_nor_false() -> None:
     assert counts(verdict(said, truth)) == (2, 2, 3, 0)
 
 
+@pytest.mark.parametrize(("length_s", "ends"), [(20.0, 0), (20.4, 0), (21.0, 1)])
+def test_what_is_there_when_the_recording_ends_has_no_end(length_s: float, ends: int) -> None:
+    changes = true_changes([CAT], one_at_a_time=True, length_s=length_s)
+    assert sum(change.counts for change in changes) == 1 + ends
+    assert (
+        judge({"c": [Said(10, ("cat",)), Said(20, ())]}, {"c": changes}, one_at_a_time=True).errors
+        == 0
+    )
+
+
 def test_each_change_answers_one() -> None:
     truth = [Interval(10, 11, "cat"), Interval(11.5, 12.5, "cat")]
     found = verdict([(11.6, "cat"), (12.6, "")], truth, one=False)

@@ -9,6 +9,7 @@ from tests.fuzz.surfaces.documents import (
     Labels,
     RecordedScores,
     Recording,
+    Truth,
 )
 from tests.fuzz.surfaces.lessons import Archives, Heads, Lessons
 from tests.fuzz.surfaces.models import Models, Proofs
@@ -29,6 +30,7 @@ SURFACES: dict[str, type[Surface]] = {
         HttpCamera,
         Recording,
         RecordedScores,
+        Truth,
         Broker,
         Commands,
         Page,

@@ -21,13 +21,22 @@ from device.cameras import Request
 from device.cameras.replay import open_source
 from device.control.commands import parse
 from device.control.table import CONTROLS
-from device.errors import CameraError, CommandError, ConfigError, LabelcamError, LabelsError
+from device.errors import (
+    CameraError,
+    CommandError,
+    ConfigError,
+    LabelcamError,
+    LabelsError,
+    UsageError,
+)
 from device.library.labels import embedded_labels, read_labels
 from device.pipeline.groups import EVERYDAY, Rollup, read_groups
 from device.pipeline.plan import check_labels
 from device.recordings.format import INDEX
 from device.recordings.scores import MAGIC, read_scores
 from device.system.config_file import set_keys
+from device.tune.judge import true_changes
+from device.tune.truth import check_truth, read_truth
 from tests.fuzz import mutation
 from tests.fuzz.surface import Surface
 
@@ -236,6 +245,40 @@ class RecordedScores(Surface):
                 assert len(track.starts) == len(track.at_s) + 1
                 assert track.starts[-1] == len(track.rows) == len(track.scores)
                 assert np.isfinite(track.scores).all()
+
+
+class Truth(Surface):
+    """What was there in a recording, as lines of JSON."""
+
+    name = "truth"
+    share = 60
+
+    def make(self, chance: Random) -> bytes:
+        """Up to four intervals, changed."""
+        lines = []
+        for _ in range(chance.randrange(5)):
+            begin = chance.choice((0, 1.5, 3, 1e9, -1))
+            line: dict[str, Any] = {"from_s": begin, "to_s": begin + chance.choice((0, 1, 2))}
+            lines.append(line | {"label": chance.choice(("cat", "dog", "kat", ""))})
+        return b"\n".join(mutation.as_json(chance, line) for line in lines)
+
+    def feed(self, data: bytes) -> None:
+        """Read and check it, in both forms; what is left of it is in order and in the recording."""
+        for suffix in ("jsonl", "toml"):
+            file = self.folder / f"truth.{suffix}"
+            file.write_bytes(data)
+            for one in (True, False):
+                with contextlib.suppress(UsageError):
+                    found = check_truth(
+                        file,
+                        read_truth(file),
+                        {"camera": 9.0},
+                        {"camera": ("cat", "dog")},
+                        one_at_a_time=one,
+                    )["camera"]
+                    assert found == sorted(found, key=lambda interval: interval.from_s)
+                    assert all(0 <= i.from_s < i.to_s <= 14 for i in found)
+                    true_changes(found, one_at_a_time=one, length_s=9.0)
 
 
 class Commands(Surface):
