@@ -123,8 +123,9 @@ class LatestFrame:
 
     @property
     def ended(self) -> bool:
-        """Whether the last frame was taken and none will follow."""
-        return self._ended and self._frame is None
+        """Whether the last frame was taken, none will follow, and ``take`` has raised why."""
+        told = self._end_taken or self._error is None
+        return self._ended and self._frame is None and told
 
     def take(self, timeout_s: float = 0.0) -> Frame | None:
         """The newest frame not yet taken, or None when none came in ``timeout_s`` seconds.

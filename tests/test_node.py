@@ -83,9 +83,10 @@ def test_the_last_frame_comes_before_the_end_and_its_error() -> None:
     slot.end(CameraError("x", "broke off"))
     before = slot.ended
     assert slot.take() is not None
-    assert (before, slot.ended) == (False, True)
+    assert (before, slot.ended, slot.pending) == (False, False, True)
     with pytest.raises(CameraError, match="camera x: broke off"):
         slot.take()
+    assert slot.ended
 
 
 def test_a_wait_ends_as_soon_as_a_frame_comes() -> None:

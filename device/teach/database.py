@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, TypeVar
@@ -13,6 +14,7 @@ from device.errors import TeachError
 Row = TypeVar("Row")
 
 _BUSY_S = 30.0
+_TRY_S = 0.01
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -41,13 +43,26 @@ class Database:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / "lessons.db", timeout=_BUSY_S, isolation_level=None)
             try:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._write_ahead()
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
                 self._check_model(model)
             except BaseException:
                 self._db.close()
                 raise
+
+    def _write_ahead(self) -> None:
+        """Turn the log on; with a new file, SQLite waits here for nobody who does the same."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_TRY_S)
 
     def close(self) -> None:
         """Let the database go; may be called twice."""

@@ -193,9 +193,6 @@ def _observations(settings: config.Config) -> Iterator[Observation]:
                 for channel in feed.channels:
                     if observation := channel.process(frame):
                         yield observation
-        # What the recording ended with is raised to who asks once more after its last frame.
-        for _ in feeds:
-            pass
     finally:
         feeds.close()
         feeds.close_models()

@@ -292,6 +292,16 @@ def _broken(folder: Path, line: object) -> str:
     return str(caught.value)
 
 
+def test_one_that_breaks_off_ends_in_an_error_even_at_its_last_frame(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    folder = recorded(tmp_path, settings)
+    last = max(folder.glob("*.jpg"))
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(CameraError, match=f"{last.name}: is cut off"):
+        replayed(folder, settings)
+
+
 def test_what_is_no_recording(tmp_path: Path) -> None:
     source = f"camera replay:{tmp_path}: "
     with pytest.raises(CameraError) as caught:

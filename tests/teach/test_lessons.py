@@ -272,6 +272,26 @@ def test_two_teach_at_once(tmp_path: Path) -> None:
         check_whole(lessons)
 
 
+def test_many_may_be_the_first_at_once(tmp_path: Path) -> None:
+    problems: list[BaseException] = []
+    for number in range(20):
+        folder, together = tmp_path / str(number), threading.Barrier(4)
+
+        def begin(folder: Path = folder, together: threading.Barrier = together) -> None:
+            together.wait()
+            try:
+                Lessons(folder, MODEL).close()
+            except BaseException as error:  # noqa: BLE001
+                problems.append(error)
+
+        threads = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+
+
 ENDLESS = """
     import itertools, sys
     from pathlib import Path
