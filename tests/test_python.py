@@ -69,6 +69,8 @@ def test_what_is_no_picture(picture: labelcam.Picture) -> None:
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(labelcam.LabelcamError, match=r"neither a .tflite file nor one of"):
         labelcam.Classifier("mobilnet")
+    with pytest.raises(labelcam.LabelcamError, match="cannot be read as groups"):
+        labelcam.Classifier(groups="/nonexistent.toml")
     with pytest.raises(labelcam.LabelcamError, match="nonexistent"):
         labelcam.Camera("/nonexistent.mp4")
     with pytest.raises(labelcam.LabelcamError, match="unknown field `hight`"):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from device.config.values import Share
 
 Figures = NDArray[np.float64]
+_Place = int | NDArray[np.intp]
 Event = Literal["began", "ended", "accepted"]
 
 HOUR_S = 3600
@@ -179,9 +180,9 @@ class Baseline:
         now = [hour.figures[measure] for hour in known]
         return Range(float(np.mean(np.array(now, np.float64))), float(least), float(most))
 
-    def _outside(self, figures: Figures, kind: object, hour: object) -> Figures:
+    def _outside(self, figures: Figures, kind: _Place, hour: _Place) -> Figures:
         """How far figures are outside those of their hour of day and its neighbours."""
-        least, most = self._least[kind, hour], self._most[kind, hour]  # type: ignore[index]
+        least, most = self._least[kind, hour], self._most[kind, hour]
         return np.asarray(figures - np.minimum(np.maximum(figures, least), most), np.float64)
 
 

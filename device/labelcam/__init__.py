@@ -12,6 +12,7 @@ Pictures are NumPy arrays, uint8, shape (height, width, 3), in the order red, gr
 goes wrong is a ``LabelcamError``, whose text says what to do.
 """
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from device import __version__, config
 from device.cameras import open_camera
-from device.errors import ConfigError, LabelcamError
+from device.errors import ConfigError, LabelcamError, ModelError
 from device.events import Prediction
 from device.frames import Frame, PixelFormat
 from device.inference.choice import choose
@@ -68,15 +69,23 @@ class Classifier:
         model_settings = config.Model(name=model or config.Model().name, labels=labels)
         settings = config.Config(model=model_settings, decide=decide)
         found = find_model(settings, model_settings.name, labels)
-        engines = [
-            open_engine(one, model_settings, choose(one.file, model_settings))
-            for one in (found, *found.beside)
-        ]
-        beside = tuple(zip(found.beside, engines[1:], strict=True))
-        self._classifier = Ensemble(found, engines[0], None, beside)
-        words = Words(decide, self._classifier.labels, groups_for(decide, found.name))
-        self._words = words
-        self.labels: tuple[str, ...] = words.names
+        if not found.labels:
+            raise ModelError(found.name, "gives features alone, not labels; name another model")
+        with contextlib.ExitStack() as opened:
+            engines = [
+                opened.enter_context(
+                    contextlib.closing(
+                        open_engine(one, model_settings, choose(one.file, model_settings))
+                    )
+                )
+                for one in (found, *found.beside)
+            ]
+            beside = tuple(zip(found.beside, engines[1:], strict=True))
+            self._classifier = Ensemble(found, engines[0], None, beside)
+            self._words = Words(decide, self._classifier.labels, groups_for(decide, found.name))
+            # Only what was made as a whole is left open.
+            opened.pop_all()
+        self.labels: tuple[str, ...] = self._words.names
 
     def scores(self, picture: Picture) -> Scores:
         """The score of each of ``labels``, from 0 to 1: float32, shape (labels,), the caller's own.
